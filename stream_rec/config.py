@@ -12,9 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import (
     BaseSettings,
-    PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
 )
 
 Positive = Annotated[int, Field(gt=0)]
@@ -58,9 +56,7 @@ class WorkerSettings(Section):
 class TopicSettings(Section):
     """One topic."""
 
-    name: str = Field(
-        min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$", description="Name on the broker."
-    )
+    name: str = Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$", description="Name on the broker.")
     partitions: Positive = Field(4, description="Partitions, used when the topic is created.")
     replication: Positive = Field(1, description="Replication factor, used when the topic is created.")
     retention_ms: int = Field(
@@ -111,9 +107,7 @@ class KafkaSettings(Section):
     start: Literal["earliest", "latest"] = Field(
         "earliest", description="Where to begin on a partition without committed offset or snapshot."
     )
-    compression: Literal["none", "gzip", "lz4", "zstd"] = Field(
-        "lz4", description="Compression of what is published."
-    )
+    compression: Literal["none", "gzip", "lz4", "zstd"] = Field("lz4", description="Compression of what is published.")
     transaction_timeout_ms: Positive = Field(
         60_000, description="The broker aborts a transaction that is open longer (ms)."
     )
@@ -139,19 +133,13 @@ class DecodeSettings(Section):
     """What counts as a usable record."""
 
     max_bytes: Positive = Field(65_536, description="A larger record is a dead letter (bytes).")
-    max_id_length: Positive = Field(
-        256, description="A longer user_id or item_id is a dead letter (characters)."
-    )
-    min_timestamp_ms: int = Field(
-        0, ge=0, description="An older timestamp is a dead letter (ms since the epoch)."
-    )
+    max_id_length: Positive = Field(256, description="A longer user_id or item_id is a dead letter (characters).")
+    min_timestamp_ms: int = Field(0, ge=0, description="An older timestamp is a dead letter (ms since the epoch).")
     max_future_ms: Positive = Field(
         86_400_000,
         description="A timestamp further ahead of the record's own log time is a dead letter (ms).",
     )
-    max_context_fields: Positive = Field(
-        32, description="Context fields kept of an event; further ones are dropped."
-    )
+    max_context_fields: Positive = Field(32, description="Context fields kept of an event; further ones are dropped.")
 
 
 class StateSettings(Section):
@@ -213,9 +201,7 @@ class LearningSettings(Section):
         description="Half-life of a row's accumulator, in touches of that row, so that old rows can still move after a drift.",
     )
     dense_rate: PositiveFloat = Field(0.001, description="Learning rate of the encoder (AdamW).")
-    gate_rate: PositiveFloat = Field(
-        0.01, description="Learning rate of the gate over the statistics (AdamW)."
-    )
+    gate_rate: PositiveFloat = Field(0.01, description="Learning rate of the gate over the statistics (AdamW).")
     weight_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.01, description="Decoupled weight decay of the encoder (AdamW)."
     )
@@ -229,9 +215,7 @@ class LearningSettings(Section):
         description="Up to this many items the softmax runs over all of them; beyond, over sampled negatives with logQ correction.",
     )
     num_uniform_negatives: Positive = Field(512, description="Shared negatives of a batch drawn uniformly.")
-    num_popular_negatives: Positive = Field(
-        256, description="Shared negatives of a batch drawn by popularity."
-    )
+    num_popular_negatives: Positive = Field(256, description="Shared negatives of a batch drawn by popularity.")
 
 
 class RankingSettings(Section):
@@ -271,12 +255,8 @@ class TelemetrySettings(Section):
     host: str = Field("127.0.0.1", description="Address of `/metrics`, `/healthz`, `/readyz`.")
     port: int = Field(9464, ge=0, le=65_535, description="Port of them; 0 takes a free one.")
     enabled: bool = Field(True, description="Serve them.")
-    log_format: Literal["json", "pretty"] = Field(
-        "pretty", description="Log lines for machines or for people."
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severe level logged."
-    )
+    log_format: Literal["json", "pretty"] = Field("pretty", description="Log lines for machines or for people.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level logged.")
     alive_timeout_s: PositiveFloat = Field(
         120.0, description="`/healthz` says no when the loop has not come round for this long (s)."
     )
