@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 
 # The first interpreter that is 3.11 or later and can make a virtual environment. It is tried, not only looked up:
 # version managers leave launchers of versions that are not installed, and Debian ships a python3 without ensurepip.
-PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
     $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
     && { echo $$python; break; }; done)
 VENV := .venv
