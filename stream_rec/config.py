@@ -11,9 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from stream_rec.settings_checks import DEFAULT_MAX_REQUEST_BYTES, passed_through, refuse
+from stream_rec.settings_checks import DEFAULT_MAX_REQUEST_BYTES, not_passed_through, refuse
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -146,10 +146,11 @@ class KafkaSettings(Section):
         default={}, description="Passed to KafkaProducer besides: linger_ms, batch_size, max_request_size, …"
     )
 
-    @model_validator(mode="after")
-    def _passes_no_promise_away(self) -> Self:
-        refuse(passed_through({"client": self.client, "consumer": self.consumer, "producer": self.producer}))
-        return self
+    @field_validator("client", "consumer", "producer")
+    @classmethod
+    def _passes_no_promise_away(cls, table: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        refuse(not_passed_through(str(info.field_name), table))
+        return table
 
 
 class DecodeSettings(Section):

@@ -41,11 +41,10 @@ def refuse(problems: list[tuple[str, str]]) -> None:
         raise PydanticCustomError(CROSS_FIELD, "{text}", {"text": text, "problems": problems})
 
 
-def passed_through(tables: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Problems of the tables ``kafka.client``, ``kafka.consumer`` and ``kafka.producer``: keys they may not hold."""
+def not_passed_through(table: str, entries: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Problems of ``kafka.client``, ``kafka.consumer`` or ``kafka.producer``: keys that it may not hold."""
     return [
         (f"kafka.{table}.{key}", f"is not passed through: {NOT_PASSED_THROUGH[key]}")
-        for table, entries in tables.items()
         for key in entries
         if key in NOT_PASSED_THROUGH
     ]
