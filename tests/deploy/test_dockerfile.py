@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from stream_rec.config import Settings
 from stream_rec.settings_file import load_with_origins
+from stream_rec.telemetry.health import Health
+from stream_rec.telemetry.server import TelemetryServer
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -61,6 +67,10 @@ DOCKERIGNORE = (ROOT / ".dockerignore").read_text(encoding="utf-8")
 def last(name: str) -> str:
     """The instruction of that name that counts for the image."""
     return [each.text for each in INSTRUCTIONS if each.name == name and each.stage == LAST_STAGE][-1]
+
+
+def health_command() -> list[str]:
+    return json.loads(re.sub(r"^.*?CMD ", "", last("HEALTHCHECK")))
 
 
 @pytest.mark.parametrize("source", copied(INSTRUCTIONS))
@@ -123,11 +133,27 @@ def test_its_variables_are_settings() -> None:
 def test_health_is_asked_where_the_worker_tells_it() -> None:
     port = str(Settings().telemetry.port)
     assert last("EXPOSE") == port
-    check = json.loads(re.sub(r"^.*?CMD ", "", last("HEALTHCHECK")))
-    assert check[:2] == ["python", "-c"]
-    compile(check[2], "HEALTHCHECK", "exec")
-    assert f"'STREAM_REC_TELEMETRY__PORT', '{port}'" in check[2]
-    assert "/healthz" in check[2]
+    assert f"'STREAM_REC_TELEMETRY__PORT', '{port}'" in health_command()[2]
+
+
+def test_the_health_check_says_what_the_worker_says() -> None:
+    now_s = [0.0]
+    health = Health(alive_timeout_s=120.0, ready_max_lag=0, monotonic_s=lambda: now_s[0])
+    server = TelemetryServer("127.0.0.1", 0, CollectorRegistry(), health)
+    environ = os.environ | {"STREAM_REC_TELEMETRY__PORT": str(server.port)}
+    command = [sys.executable, *health_command()[1:]]
+
+    def exit_status() -> int:
+        return subprocess.run(command, env=environ, capture_output=True, timeout=60, check=False).returncode
+
+    server.start()
+    try:
+        assert exit_status() == 0
+        now_s[0] = 121.0
+        assert exit_status() == 1
+    finally:
+        server.close()
+    assert exit_status() == 1
 
 
 def test_the_checks_find_what_is_wrong() -> None:
