@@ -132,12 +132,14 @@ def _flatten(entry: Entry) -> Iterator[Entry]:
     """Take tables apart, so that every entry is one value; text that is a JSON table counts as one."""
     value = entry.value
     setting = all_settings().get(entry.path)
-    if entry.is_text and (entry.path in all_sections() or (setting is not None and setting.is_table)):
+    is_table = entry.path in all_sections() or (setting is not None and setting.is_table) or not entry.path
+    if entry.is_text and is_table:
         try:
             value = json.loads(value)
         except ValueError:
             value = entry.value
-    if not isinstance(value, Mapping):
+    # An empty table that is none of ours must be seen too: it may be a misspelt header without keys.
+    if not isinstance(value, Mapping) or not (value or is_table):
         yield entry
         return
     for name, inner in value.items():
@@ -243,7 +245,8 @@ def _keys_in(section: tuple[str, ...]) -> str:
 
 def _nearest(entry: Entry) -> str:
     """The right key that was probably meant, and what is allowed in the section that was named."""
-    by_name = {"_".join(path): path for path in all_settings()}
+    candidates = [*all_settings(), *(sorted(all_sections()) if isinstance(entry.value, Mapping) else ())]
+    by_name = {"_".join(path): path for path in candidates}
     same_leaf = [path for path in all_settings() if path[-1] == entry.path[-1]]
     close = get_close_matches("_".join(entry.path), by_name, n=1, cutoff=0.7)
     likely = [by_name[close[0]]] if close else same_leaf[:3]
