@@ -4,6 +4,7 @@ tensor is created without naming its device. Each check is shown what breaks it.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,6 +77,27 @@ def tensors_without_device(text: str) -> Iterator[str]:
             module, _, function = dotted(node.func).rpartition(".")
             if module == "torch" and function in FACTORIES:
                 yield f"{node.lineno}: torch.{function} without device="
+
+
+def laws() -> list[int]:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    return [int(number) for number in re.findall(r"^(\d+)\. ", text.partition("## Laws")[2], flags=re.MULTILINE)]
+
+
+def named_after_laws(root: Path) -> set[int]:
+    """Numbers of the laws that some test under ``root`` is named after."""
+    texts = (path.read_text(encoding="utf-8") for path in root.rglob("test_*.py"))
+    return {int(number) for text in texts for number in re.findall(r"^ *def test_law_(\d+)_\w+\(", text, re.MULTILINE)}
+
+
+def test_every_law_has_a_test_named_after_it() -> None:
+    assert laws() == list(range(1, 9))
+    assert set(laws()) - named_after_laws(ROOT / "tests") == set()
+
+
+def test_a_law_without_test_is_found(tmp_path: Path) -> None:
+    (tmp_path / "test_some.py").write_text("class T:\n    def test_law_2_looking(self):\n", encoding="utf-8")
+    assert named_after_laws(tmp_path) == {2}
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
