@@ -43,7 +43,7 @@ def configure_logging(format: LogFormat = "pretty", level: LogLevel = "info", st
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _add_library_name],
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _as_our_own],
         )
     )
     root = logging.getLogger()
@@ -67,8 +67,8 @@ def _renderers(format: LogFormat, out: TextIO) -> list[Processor]:
     return [structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=plain)]
 
 
-def _add_library_name(
-    logger: logging.Logger, method: str, event: structlog.typing.EventDict
-) -> structlog.typing.EventDict:
+def _as_our_own(logger: logging.Logger, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     event["logger_name"] = event["_record"].name
+    # Another handler, where there is one, leaves its own formatted text on the record.
+    event.pop("message", None)
     return event
