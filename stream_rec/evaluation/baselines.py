@@ -54,7 +54,7 @@ class Baseline(Protocol):
         ...
 
     def top(self, user_id: str, now_ms: int, k: int, exclude: AbstractSet[str]) -> list[str]:
-        """At most k distinct item ids, best first, none of them excluded. Changes nothing."""
+        """At most k (from 1) distinct item ids, best first, none of them excluded. Changes nothing."""
         ...
 
     def sizes(self) -> dict[str, tuple[int, int]]:
@@ -123,12 +123,12 @@ class Popularity:
     def top(self, user_id: str, now_ms: int, k: int, exclude: AbstractSet[str]) -> list[str]:
         """Exactly the k most popular that are not excluded, the same whatever ``now_ms`` is."""
         items: list[str] = []
-        for key in self._sorted:
-            if len(items) == k:
-                return items
-            if key[2] not in exclude:
-                items.append(key[2])
-        if len(items) < k and len(self._keys) > len(self._sorted):
+        for _, _, item in self._sorted:
+            if item not in exclude:
+                items.append(item)
+                if len(items) == k:
+                    return items
+        if len(self._keys) > len(self._sorted):
             last = self._sorted[-1]
             rest = (key for key in self._keys.values() if key > last and key[2] not in exclude)
             items.extend(key[2] for key in nsmallest(k - len(items), rest))
