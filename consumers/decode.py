@@ -124,12 +124,15 @@ class Decoder:
         if not event.type:
             return "wrong_shape", "type is empty"
         timestamp_ms = event.timestamp_ms
-        latest_ms = log_timestamp_ms + self._max_future_ms if log_timestamp_ms >= 0 else MAX_TIMESTAMP_MS
-        if not self._min_timestamp_ms <= timestamp_ms <= latest_ms or timestamp_ms > MAX_TIMESTAMP_MS:
+        latest_ms = MAX_TIMESTAMP_MS
+        if log_timestamp_ms >= 0:
+            latest_ms = min(log_timestamp_ms + self._max_future_ms, MAX_TIMESTAMP_MS)
+        if not self._min_timestamp_ms <= timestamp_ms <= latest_ms:
+            upper = "the end of the year 9999" if log_timestamp_ms < 0 else "log time + decode.max_future_ms"
             # A hostile integer can have thousands of digits; the detail travels in a header.
             return "bad_timestamp", (
                 f"timestamp {str(timestamp_ms)[:24]} is not within {self._min_timestamp_ms} (decode.min_timestamp_ms)"
-                f" and {min(latest_ms, MAX_TIMESTAMP_MS)} (log time + decode.max_future_ms)"
+                f" and {latest_ms} ({upper})"
             )
         fault = self.id_fault("user_id", event.user_id) or self.id_fault("item_id", event.item_id)
         if fault is None:

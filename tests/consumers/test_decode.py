@@ -16,7 +16,8 @@ from stream_rec.records import REASONS, Event, Item, ItemUpdate, Origin, Rejecte
 LOG_TIME_MS = 1_700_000_000_000
 ORIGIN = Origin("events", 2, 41)
 HEADERS = [("trace", b"\x01")]
-DECODER = Decoder(DecodeSettings(max_bytes=4_096, max_id_length=40, max_context_fields=3))
+DAY_MS = 86_400_000
+DECODER = Decoder(DecodeSettings(max_bytes=4_096, max_id_length=40, max_future_ms=DAY_MS, max_context_fields=3))
 SOUND = {"user_id": "u", "item_id": "i", "type": "view", "timestamp": LOG_TIME_MS}
 
 
@@ -78,7 +79,7 @@ BAD_EVENTS: list[tuple[str, bytes | None, str, str]] = [
     ("text value", event_bytes(value="5"), "wrong_shape", "$.value"),
     ("list context", event_bytes(context=[1]), "wrong_shape", "$.context"),
     ("negative timestamp", event_bytes(timestamp=-1), "bad_timestamp", "-1"),
-    ("far future", event_bytes(timestamp=LOG_TIME_MS + 86_400_001), "bad_timestamp", "decode.max_future_ms"),
+    ("far future", event_bytes(timestamp=LOG_TIME_MS + DAY_MS + 1), "bad_timestamp", "decode.max_future_ms"),
     ("huge timestamp", event_bytes()[:-1] + b',"timestamp":' + b"9" * 900 + b"}", "bad_timestamp", "99999"),
     ("float future", event_bytes(timestamp=1e300), "bad_timestamp", "decode.max_future_ms"),
     ("long user", event_bytes(user_id="u" * 41), "bad_id", "41 characters"),
@@ -113,7 +114,7 @@ def test_every_reason_is_reachable() -> None:
         ({"session_id": 9, "event_id": 8}, {"session_id": "9", "event_id": "8"}),
         ({"timestamp": 1.5e12}, {"timestamp_ms": 1_500_000_000_000}),
         ({"timestamp": 0}, {"timestamp_ms": 0}),
-        ({"timestamp": LOG_TIME_MS + 86_400_000}, {"timestamp_ms": LOG_TIME_MS + 86_400_000}),
+        ({"timestamp": LOG_TIME_MS + DAY_MS}, {"timestamp_ms": LOG_TIME_MS + DAY_MS}),
         ({"value": 3}, {"value": 3.0}),
         ({"value": None, "session_id": None, "context": None}, {}),
         ({"unknown": {"deep": [1]}}, {}),
@@ -226,7 +227,7 @@ sound_events = st.builds(
     user_id=ids,
     item_id=ids,
     type=ids,
-    timestamp_ms=st.integers(0, LOG_TIME_MS + 86_400_000),
+    timestamp_ms=st.integers(0, LOG_TIME_MS + DAY_MS),
     event_id=st.none() | ids,
     session_id=st.none() | ids,
     value=st.none() | st.floats(allow_nan=False, allow_infinity=False),
