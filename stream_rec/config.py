@@ -164,7 +164,7 @@ class DecodeSettings(Section):
         default=0, ge=0, description="An older timestamp is a dead letter (ms since the epoch)."
     )
     max_future_ms: Positive = Field(
-        default=86_400_000,
+        default=600_000,
         description="A timestamp further ahead of the record's own log time is a dead letter (ms).",
     )
     max_context_fields: Positive = Field(
@@ -187,6 +187,10 @@ class StateSettings(Section):
     max_seen_per_user: Positive = Field(
         default=2_000,
         description="Consumed items remembered per user, so as not to show them again; the oldest go first.",
+    )
+    max_seen_entries: Positive = Field(
+        default=20_000_000,
+        description="Consumed items remembered over all users together; beyond it each user's oldest go.",
     )
     max_neighbours: Positive = Field(default=64, description="Successors kept per item in the transition statistics.")
     max_item_features: Positive = Field(
