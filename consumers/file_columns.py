@@ -10,6 +10,7 @@ import math
 import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ _NO_CATEGORY = "(no genres listed)"  # MovieLens
 _PLAIN_NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d+)?")
 _WORDS_FOR_NULL = frozenset({"", "nan", "na", "null", "none"})  # pandas, R, SQL, Python
 _UNITS_PER_MS = {"ms": 1, "us": 1_000, "ns": 1_000_000}
-_LARGEST_EXACT = 2**53  # a float tells larger integers no longer apart
+_LARGEST_EXACT = 2**53 - 1  # a float tells larger integers no longer apart
 
 Times = Callable[[list[Any], dict[int, Fault]], list[int]]
 
@@ -205,8 +206,13 @@ def _scalars(values: list[Any], text_is_numeric: bool) -> list[Any]:
     kinds = set(map(type, values)) - {type(None)}
     if kinds == {str} and not text_is_numeric:
         return values
-    if kinds == {int} and None not in values and min(values) >= -_LARGEST_EXACT and max(values) <= _LARGEST_EXACT:
-        return list(map(float, values))
+    if None not in values and (kinds == {int} or kinds == {str}):
+        # Whole columns of plain numbers, nearly all there are, are converted without a look at each value.
+        with suppress(ValueError, OverflowError):
+            converted = list(map(float, values))
+            is_exact = min(converted) >= -_LARGEST_EXACT and max(converted) <= _LARGEST_EXACT
+            if is_exact and math.isfinite(sum(converted)):  # comparisons do not see a NaN, a sum does
+                return converted
     return [_scalar(value, text_is_numeric) for value in values]
 
 
@@ -241,11 +247,11 @@ def _number(value: Any) -> float | None:
 
 
 def _numeric_times(column: str, values: list[Any], unit: str, faults: dict[int, Fault]) -> list[int]:
-    if set(map(type, values)) == {int}:
-        if unit == "s":
-            return [value * 1000 for value in values]
-        if unit == "ms":
-            return values
+    kinds = set(map(type, values))
+    if kinds in ({int}, {str}) and unit in ("s", "ms"):
+        with suppress(ValueError):
+            whole_values = values if kinds == {int} else list(map(int, values))
+            return [value * 1000 for value in whole_values] if unit == "s" else whole_values
     converted = []
     for index, value in enumerate(values):
         whole, number = _whole(value), _time_number(value)

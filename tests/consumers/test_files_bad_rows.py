@@ -6,14 +6,18 @@ import gzip
 import json
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from consumers import file_columns
 from consumers.files import open_log
 from stream_rec.errors import InputFileError
-from stream_rec.records import Event, Origin, Rejected
+from stream_rec.records import REASONS, Event, Origin, Rejected
 from tests.consumers.written_files import (
     TWO_EVENTS,
     events_of,
@@ -167,3 +171,39 @@ def test_an_unclosed_quote_costs_rows_but_does_not_end_the_file(tmp_path: Path) 
     assert isinstance(rows[0], Event)
     assert isinstance(rows[1], Rejected)
     assert isinstance(rows[-1], Event)
+
+
+def test_text_among_numbers_stays_text_and_never_becomes_nan() -> None:
+    columns = {"n": ["1", "nan", "2", "x", None, "9007199254740993"], "m": ["1", "2", "inf", "4", "5", "6"]}
+    rows = file_columns.fields(["n", "m"], columns, frozenset({"n", "m"}), 6)
+    assert rows == [
+        {"n": 1.0, "m": 1.0},
+        {"n": "nan", "m": 2.0},
+        {"n": 2.0, "m": "inf"},
+        {"n": "x", "m": 4.0},
+        {"m": 5.0},
+        {"n": "9007199254740993", "m": 6.0},
+    ]
+
+
+def outcome(path: Path) -> tuple[list[Event | Rejected], str | None]:
+    try:
+        return rows_of(open_log(path)), None
+    except InputFileError as error:
+        return [], str(error)
+
+
+@given(st.sampled_from(["log.csv", "log.tsv", "log.jsonl", "u.data", "log.csv.gz"]), st.binary(max_size=300))
+@settings(deadline=None)
+def test_arbitrary_bytes_are_events_rejections_or_a_named_error(name: str, data: bytes) -> None:
+    separator = b"\t" if name != "log.csv" else b","
+    header = separator.join([b"user_id", b"item_id", b"timestamp"]) + b"\nu" + separator + b"i" + separator + b"1\n"
+    with TemporaryDirectory() as folder:
+        for content in (data, header + data, b'{"user_id":1,"item_id":2,"ts":3}\n' + data):
+            path = text_file(Path(folder) / name, content)
+            rows, error = outcome(path)
+            assert error is None or str(path) in error
+            for row in rows:
+                assert isinstance(row, Event) or row.reason in REASONS
+                if isinstance(row, Event):
+                    msgspec.json.encode(row)  # no surrogate may be left in anything that is accepted
