@@ -1,0 +1,96 @@
+"""All that has parameters: item tables, attribute tables, the encoder, and the gate over the statistics.
+
+Shapes: I = item rows, R = rows of a working set, D = dimension, A = attributes per item.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stream_rec.config import Settings
+from stream_rec.models.base import Inputs
+from stream_rec.models.items import RowTable, item_vectors
+from stream_rec.models.mixture import StatisticsMixture
+from stream_rec.models.registry import make_encoder
+from stream_rec.state.moments import Moments
+
+TABLES = ("item_in", "item_out", "attribute_in", "attribute_out")
+
+
+class Network:
+    """Separate tables for reading (``in``, D wide) and for being predicted (``out``, D + 1 wide: the bias)."""
+
+    def __init__(self, settings: Settings, device: torch.device) -> None:
+        state, dimension = settings.state, settings.model.dimension
+        start = settings.learning.row_accumulator_start
+        self._seed = settings.worker.seed
+        self.device = device
+
+        def table(num_rows: int, width: int, std: float) -> RowTable:
+            return RowTable(num_rows, width, std=std, accumulator_start=start, device=device)
+
+        self.item_in = table(state.max_items + 1, dimension, 0.05)
+        # Zero: an item says nothing of itself until it has been learnt from; its attributes and the statistics do.
+        self.item_out = table(state.max_items + 1, dimension + 1, 0.0)
+        self.attribute_in = table(state.num_feature_buckets, dimension, 0.05)
+        self.attribute_out = table(state.num_feature_buckets, dimension + 1, 0.0)
+        if device.type != "meta":
+            rows = torch.arange(1, state.num_feature_buckets, device=device)
+            self.attribute_in.reset(rows, torch.Generator().manual_seed(self._seed))
+        self.encoder = make_encoder(settings, device)
+        with torch.random.fork_rng(devices=[]), torch.device("meta" if device.type == "meta" else "cpu"):
+            torch.manual_seed(self._seed)
+            mixture = StatisticsMixture(len(state.popularity_half_lives_s) + 1)
+        self.mixture = mixture.to(device)
+
+    def new_items(self, rows: list[int], counter: int) -> None:
+        """Rows got new owners. What they start from follows from the seed and ``counter`` (the batch) alone."""
+        rows_R = torch.tensor(rows, device=self.device)
+        generator = torch.Generator().manual_seed((self._seed << 40) + counter)
+        self.item_in.reset(rows_R, generator)
+        self.item_out.reset(rows_R, generator)
+
+    def encode(self, moments: Moments, vectors_RD: Tensor, items_BN: Tensor) -> Tensor:
+        """[B, D] queries. ``items_BN`` points into ``vectors_RD``, whose row 0 stands for an empty slot."""
+        history = moments.history
+        queries_BD: Tensor = self.encoder(
+            Inputs(
+                vectors_RD=vectors_RD,
+                items_BN=items_BN,
+                gaps_BN=moments.gaps_BN,
+                types_BN=history.types_BN,
+                situations_BN=history.situations_BN,
+                lengths_B=history.lengths_B,
+                hours_B=moments.hour_B,
+                weekdays_B=moments.weekday_B,
+                slots_BC=moments.slots_BC,
+            )
+        )
+        return queries_BD
+
+    def vectors(self, features_RA: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        """In and out vectors [R, D] and [R, D + 1] of a range of rows, without gradient."""
+        with torch.no_grad():
+            return (
+                item_vectors(self.item_in.weight_IW[rows], self.attribute_in.weight_IW, features_RA),
+                item_vectors(self.item_out.weight_IW[rows], self.attribute_out.weight_IW, features_RA),
+            )
+
+    def state(self, num_items: int) -> dict[str, Any]:
+        """Tables for item rows below ``num_items``; the dense parameters are the optimisers'."""
+        return {name: self._table(name).state(self._rows(name, num_items)) for name in TABLES}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Inverse of ``state``."""
+        for name in TABLES:
+            self._table(name).load_state(state[name])
+
+    def _table(self, name: str) -> RowTable:
+        table: RowTable = getattr(self, name)
+        return table
+
+    def _rows(self, name: str, num_items: int) -> int:
+        return num_items if name.startswith("item") else self._table(name).weight_IW.shape[0]
