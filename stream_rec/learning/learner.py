@@ -1,0 +1,117 @@
+"""The learner: what the worker needs of state, model, training and ranking, behind one door."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from stream_rec.config import Settings
+from stream_rec.learning.trainer import Trainer
+from stream_rec.models.blend import Blend
+from stream_rec.models.network import Network
+from stream_rec.ranking.ranker import REASONS, Ranked, Ranker
+from stream_rec.records import Event, ItemUpdate, RankedItem
+from stream_rec.state.memory import Memory
+from stream_rec.state.moments import Moments
+
+
+class Learner:
+    """Learns from events in batches and ranks for users.
+
+    The order of one step: ``enter`` the batch, ``rank_entered`` (what would have been shown just before each
+    event, optional), ``learn``, ``rank`` (what to show now).
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        device = torch.device(settings.worker.device)
+        self.batch = 0
+        self.num_skipped = 0
+        self.gradient_norm = math.nan
+        self._list_length = settings.ranking.list_length
+        self._encoder_name = settings.model.encoder
+        self.memory = Memory(settings, device)
+        self.network = Network(settings, device)
+        self.blend = Blend(device)
+        self.trainer = Trainer(settings, self.memory, self.network, self.blend)
+        self.ranker = Ranker(self.memory, self.network, self.blend)
+
+    @property
+    def version(self) -> str:
+        """Name of the model as it stands: architecture and batches learnt."""
+        return f"{self._encoder_name}-{self.batch}"
+
+    def rates(self) -> dict[str, float]:
+        """Learning rates of the next step, by part."""
+        return self.trainer.rates(self.batch)
+
+    def update_catalogue(self, updates: Sequence[ItemUpdate]) -> None:
+        """Take in changes of the catalogue."""
+        self._new_items(self.memory.update_catalogue(updates))
+
+    def enter(self, events: Sequence[Event]) -> Moments:
+        """Give a batch's users and items rows and read what the events found. At least one event."""
+        moments, new_rows = self.memory.enter(events)
+        self._new_items(new_rows)
+        return moments
+
+    def _new_items(self, rows: list[int]) -> None:
+        if rows:
+            self.trainer.sampler.forget_items(rows)
+            # The vocabulary's own counter, since the catalogue can bring items between two batches.
+            self.network.new_items(rows, self.memory.items.tick)
+
+    def rank_entered(self, moments: Moments) -> list[list[str]]:
+        """For each event of a batch the list of just before it (the prequential protocol): item ids, best first."""
+        return [[item.item_id for item in items] for items in self._lists(self.ranker.rank(moments, self._list_length))]
+
+    def learn(self, moments: Moments) -> float:
+        """One guarded step, then statistics and histories. Returns the loss; NaN where the step was left out."""
+        outcome = self.trainer.step(moments, self.batch)
+        self.memory.update(moments)
+        self.trainer.sampler.observe(moments.items[moments.counts])
+        self.batch += 1
+        loss, self.gradient_norm, sound = torch.stack([outcome.loss, outcome.gradient_norm, outcome.sound]).tolist()
+        if not sound:
+            self.num_skipped += 1
+            return math.nan
+        return float(loss)
+
+    def rank(self, newest: Sequence[Event]) -> list[list[RankedItem]]:
+        """Fresh lists for the users of these events (one event a user, his newest), seen from just after them."""
+        return self._lists(self.ranker.rank(self.memory.looking(newest), self._list_length))
+
+    def _lists(self, ranked: Ranked) -> list[list[RankedItem]]:
+        ids = self.memory.items.id
+        return [
+            [
+                RankedItem(ids(row), round(score, 4), place + 1, [REASONS[reason]])
+                for place, (row, score, reason) in enumerate(zip(rows, scores, reasons, strict=True))
+                if row
+            ]
+            for rows, scores, reasons in zip(
+                ranked.rows_BK.tolist(), ranked.scores_BK.tolist(), ranked.reason_BK.tolist(), strict=True
+            )
+        ]
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on: nested dicts of tensors, arrays and JSON values."""
+        return {
+            "batch": self.batch,
+            "num_skipped": self.num_skipped,
+            "memory": self.memory.state(),
+            "network": self.network.state(self.memory.num_item_rows),
+            "blend": self.blend.state(),
+            "trainer": self.trainer.state(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Inverse of ``state``; the learner must be new. Raises ValueError where the model is another one."""
+        self.batch = state["batch"]
+        self.num_skipped = state["num_skipped"]
+        self.memory.load_state(state["memory"])
+        self.network.load_state(state["network"])
+        self.blend.load_state(state["blend"])
+        self.trainer.load_state(state["trainer"])

@@ -1,0 +1,228 @@
+"""One guarded step on one batch: loss, gradients, and updates that happen only if all of them are finite.
+
+Shapes: B = moments, I = item rows, R = rows of the working set, C = columns, D = dimension, N = history length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stream_rec.config import Settings
+from stream_rec.learning.negatives import NegativeSampler
+from stream_rec.learning.objectives import mixture_loss, softmax_loss
+from stream_rec.learning.optimisers import AdamW, step_rows
+from stream_rec.models.blend import Blend
+from stream_rec.models.items import item_vectors
+from stream_rec.models.mixture import gather_evidence
+from stream_rec.models.network import Network
+from stream_rec.ranking.ranker import FLOOR, log_prior
+from stream_rec.state.memory import Memory
+from stream_rec.state.moments import Moments
+
+NUM_PROBES = 64  # events of a batch on which the blend's weights are compared
+
+
+@dataclass
+class Columns:
+    """What a batch is learnt against: a working set of item rows, and which of them the softmax runs over."""
+
+    rows: slice | Tensor  # item rows of the working set; the first is row 0
+    items_BN: Tensor  # the histories, as places in the working set
+    local_C: slice | Tensor  # places of the columns in the working set
+    items: slice | Tensor  # item rows of the columns; the first is row 0
+    num_columns: int
+    target_B: Tensor  # column of each moment's item
+    column_of_I: Tensor | None  # item row → column, num_columns where it is none; None where rows are columns
+    correction_C: Tensor | None  # log chance of a sampled column
+
+
+@dataclass
+class StepOutcome:
+    """Scalars, still on the device."""
+
+    loss: Tensor
+    gradient_norm: Tensor
+    sound: Tensor
+
+
+class Trainer:
+    """Learns from batches of moments."""
+
+    def __init__(self, settings: Settings, memory: Memory, network: Network, blend: Blend) -> None:
+        learning = settings.learning
+        self._learning = learning
+        self._memory = memory
+        self._network = network
+        self._blend = blend
+        self._encoder = AdamW(network.encoder, weight_decay=learning.weight_decay)
+        self._gate = AdamW(network.mixture, weight_decay=0.0)
+        self._retention = 2.0 ** (-1.0 / learning.row_accumulator_half_life_steps)
+        self.sampler = NegativeSampler(
+            settings.state.max_items,
+            num_uniform=learning.num_uniform_negatives,
+            num_popular=learning.num_popular_negatives,
+            seed=settings.worker.seed,
+            device=network.device,
+        )
+
+    def rates(self, batch: int) -> dict[str, float]:
+        """Learning rates of a step, by part."""
+        warm = min(1.0, (batch + 1) / (self._learning.warmup_steps + 1))
+        return {
+            "encoder": self._learning.dense_rate * warm,
+            "gate": self._learning.gate_rate,
+            "rows": self._learning.row_rate,
+        }
+
+    def step(self, moments: Moments, batch: int) -> StepOutcome:
+        """Learn from one batch.
+
+        Effects, all or none of 2–3: 1. the blend's weights are compared on events not learnt yet; 2. rows of the
+        tables take a step; 3. encoder and gate take a step. Where loss or gradient is not finite, 2 and 3 are
+        left out and the outcome says so. Never waits for the device.
+        """
+        network, memory = self._network, self._memory
+        columns = self._columns(moments, batch)
+        features_RA = memory.catalogue.features_IA[columns.rows][:, : memory.catalogue.width]
+        own_in_RD = network.item_in.weight_IW[columns.rows].clone().requires_grad_()
+        own_out_RW = network.item_out.weight_IW[columns.rows].clone().requires_grad_()
+        tables = [own_in_RD, own_out_RW]
+        attributes = [network.attribute_in.weight_IW, network.attribute_out.weight_IW]
+        if features_RA.shape[1]:
+            attributes = [table.clone().requires_grad_() for table in attributes]
+            tables += attributes
+        vectors_RD = item_vectors(own_in_RD, attributes[0], features_RA)
+        outputs_CW = item_vectors(own_out_RW, attributes[1], features_RA)[columns.local_C]
+
+        query_BD = network.encode(moments, vectors_RD, columns.items_BN)
+        residual_BC = torch.addmm(outputs_CW[:, -1], query_BD, outputs_CW[:, :-1].T)
+        loss = self._loss(moments, columns, residual_BC)
+        parameters = [*tables, *self._encoder.parameters, *self._gate.parameters]
+        gradients = list(torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True))
+        return self._apply(loss.detach(), columns, gradients, len(tables), len(moments), batch)
+
+    def _loss(self, moments: Moments, columns: Columns, residual_BC: Tensor) -> Tensor:
+        """Statistics by themselves, and attention on top of them as they are: it learns what they leave over."""
+        memory, mixture = self._memory, self._network.mixture
+        allowed_I = memory.recommendable()
+        allowed_C = allowed_I[columns.items]
+        evidence = gather_evidence(memory.popularity, memory.transitions, moments)
+        probabilities_BC = mixture.probabilities(
+            mixture.gate(evidence),
+            evidence,
+            memory.popularity.counts_HI[:, : memory.num_item_rows][:, columns.items],
+            allowed_C / allowed_I.sum().clamp_min(1),
+            columns.column_of_I,
+        )
+        target_B1, weight_B = columns.target_B[:, None], moments.target_weight_B
+        with torch.no_grad():
+            prior_BC = log_prior(probabilities_BC.detach().clone(), ~allowed_C, self._excluded(moments, columns))
+            self._observe(moments, columns, prior_BC, residual_BC.detach())
+            # The target counts, whatever would keep it out of a list: an item's first event teaches, too.
+            target_prior_B1 = probabilities_BC.gather(1, target_B1).clamp_min(FLOOR).log()
+            listed_BC = torch.isfinite(prior_BC).scatter_(1, target_B1, True)
+            if columns.correction_C is not None:
+                prior_BC -= columns.correction_C
+            prior_BC.scatter_(1, target_B1, target_prior_B1)
+        target_p_B = probabilities_BC.gather(1, target_B1)[:, 0]
+        if columns.correction_C is None:
+            listed_p_B = (probabilities_BC * listed_BC).sum(1)
+        else:
+            # A sample does not tell the sum; that of a mixture over all items is 1.
+            listed_p_B = torch.ones_like(target_p_B)
+        statistics = mixture_loss(target_p_B, listed_p_B, weight_B)
+        return statistics + softmax_loss(residual_BC + prior_BC, columns.target_B, weight_B)
+
+    def _observe(self, moments: Moments, columns: Columns, prior_BC: Tensor, residual_BC: Tensor) -> None:
+        stride = max(1, len(moments) // NUM_PROBES)
+        self._blend.observe(
+            prior_BC[::stride],
+            residual_BC[::stride],
+            columns.target_B[::stride],
+            moments.target_weight_B[::stride] > 0,
+            moments.history.lengths_B[::stride],
+        )
+
+    @staticmethod
+    def _excluded(moments: Moments, columns: Columns) -> tuple[Tensor, Tensor] | None:
+        """Pairs of moment and column. Rows that are no column become column 0, which is barred anyway."""
+        if moments.excluded is None or columns.column_of_I is None:
+            return moments.excluded
+        moment_P, row_P = moments.excluded
+        column_P = columns.column_of_I[row_P]
+        return moment_P, torch.where(column_P < columns.num_columns, column_P, 0)
+
+    # -- what to learn against ---------------------------------------------------------------------------------
+
+    def _columns(self, moments: Moments, batch: int) -> Columns:
+        num_rows = self._memory.num_item_rows
+        items_BN = moments.history.items_BN
+        if num_rows - 1 <= self._learning.full_softmax_max_items:
+            everything = slice(0, num_rows)
+            return Columns(everything, items_BN, everything, everything, num_rows, moments.item_B, None, None)
+        own = moments.items[moments.counts]
+        columns_C, correction_C = self.sampler.draw(batch, num_rows, own)
+        num_columns = columns_C.shape[0]
+        column_of_I = torch.full((num_rows,), num_columns, dtype=torch.int64, device=columns_C.device)
+        column_of_I[columns_C] = torch.arange(num_columns, device=columns_C.device)
+        rows_R, local_X = distinct(torch.cat([columns_C, items_BN.reshape(-1)]))
+        return Columns(
+            rows=rows_R,
+            items_BN=local_X[num_columns:].view_as(items_BN),
+            local_C=local_X[:num_columns],
+            items=columns_C,
+            num_columns=num_columns,
+            target_B=column_of_I[moments.item_B],
+            column_of_I=column_of_I,
+            correction_C=correction_C,
+        )
+
+    # -- the step ----------------------------------------------------------------------------------------------
+
+    def _apply(
+        self, loss: Tensor, columns: Columns, gradients: list[Tensor], num_tables: int, num_events: int, batch: int
+    ) -> StepOutcome:
+        rates, network = self.rates(batch), self._network
+        num_encoder = len(self._encoder.parameters)
+        encoder_P = torch.cat([g.reshape(-1) for g in gradients[num_tables : num_tables + num_encoder]])
+        gate_P = torch.cat([g.reshape(-1) for g in gradients[num_tables + num_encoder :]])
+        norm = encoder_P.norm()
+        finite = torch.stack([loss, norm, gate_P.norm(), *(g.norm() for g in gradients[:num_tables])])
+        sound = torch.isfinite(finite).all()
+        self._encoder.step(encoder_P * (self._learning.clip_norm / norm).clamp(max=1.0), sound, rate=rates["encoder"])
+        self._gate.step(gate_P, sound, rate=rates["gate"])
+        tables = [network.item_in, network.item_out, network.attribute_in, network.attribute_out][:num_tables]
+        rows = [columns.rows, columns.rows, slice(None), slice(None)]
+        for table, where, gradient in zip(tables, rows, gradients, strict=False):
+            # The loss is a mean over the batch, but a row occurs in few of its events: it sees their sum.
+            step_rows(table, where, gradient * num_events, sound, rate=rates["rows"], retention=self._retention)
+        return StepOutcome(loss, norm, sound)
+
+    def state(self) -> dict[str, Any]:
+        """Optimisers and sampler."""
+        return {"encoder": self._encoder.state(), "gate": self._gate.state(), "sampler": self.sampler.state()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Inverse of ``state``."""
+        self._encoder.load_state(state["encoder"])
+        self._gate.load_state(state["gate"])
+        self.sampler.load_state(state["sampler"])
+
+
+def distinct(rows_X: Tensor) -> tuple[Tensor, Tensor]:
+    """Distinct values, sorted, and where each input is among them; without waiting for the device.
+
+    The result has the input's length, filled up with row 0: ``rows_X`` must hold a 0, so that row 0 is the first
+    of the distinct ones and whoever writes to a filler writes what row 0 has already.
+    """
+    sorted_X, order_X = torch.sort(rows_X, stable=True)
+    is_first_X = torch.ones_like(sorted_X, dtype=torch.bool)
+    is_first_X[1:] = sorted_X[1:] != sorted_X[:-1]
+    place_X = torch.cumsum(is_first_X, 0) - 1
+    rows_R = torch.zeros_like(rows_X).scatter_(0, place_X, sorted_X)
+    local_X = torch.empty_like(rows_X).scatter_(0, order_X, place_X)
+    return rows_R, local_X
