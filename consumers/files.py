@@ -123,6 +123,8 @@ class FileSource:
     Raises ValueError for logs that share name and partition (see ``open_logs``) and for a speed that is not positive.
     """
 
+    num_rebalances = 0  # there is nobody to share the partitions with
+
     def __init__(
         self,
         logs: Sequence[FileLog],
@@ -204,6 +206,10 @@ class FileSource:
             else max(0, log.num_rows - self._next_row[log.name, log.partition])
             for log in self._logs
         }
+
+    def connected(self) -> bool:
+        """Always: a file cannot go away."""
+        return True
 
     def close(self) -> None:
         """Forget the open file; a poll after it says that the source has ended. Idempotent."""

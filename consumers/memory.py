@@ -225,6 +225,8 @@ class MemorySource:
     catalogue is read from its beginning, before the events and without limit; its positions are not reported.
     """
 
+    num_rebalances = 0  # there is nobody to share the partitions with
+
     def __init__(self, log: MemoryLog, settings: DecodeSettings | None = None) -> None:
         self._log = log
         self._decoder = Decoder(settings or DecodeSettings())
@@ -288,6 +290,10 @@ class MemorySource:
             (EVENTS, p): end - position
             for p, ((_, end), position) in enumerate(zip(bounds, self._positions, strict=True))
         }
+
+    def connected(self) -> bool:
+        """Always: the log of this process cannot go away."""
+        return True
 
     def close(self) -> None:
         """Let go of the log, which stays as it is for the next source. Idempotent."""

@@ -21,9 +21,18 @@ class Clock(Protocol):
         """Seconds on a clock that never goes back."""
         ...
 
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
 
 class Source(Protocol):
     """Where events and catalogue changes come from."""
+
+    @property
+    def num_rebalances(self) -> int:
+        """How often the owned partitions have changed."""
+        ...
 
     def poll(self, max_records: int, timeout_s: float) -> Polled:
         """At most ``max_records`` events and rejected records, waiting at most ``timeout_s`` for the first."""
@@ -50,6 +59,10 @@ class Source(Protocol):
 
     def lag(self) -> dict[Partition, int]:
         """Records between the position and the end of the log, by owned partition."""
+        ...
+
+    def connected(self) -> bool:
+        """Whether the log can be reached right now. Cheap: asked at every step."""
         ...
 
     def close(self) -> None:

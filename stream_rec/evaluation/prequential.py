@@ -122,6 +122,11 @@ class PrequentialEvaluator:
             both = [model_list, *self._baseline_lists(user_id, now_ms, self._consumed.get(user_id, _NOTHING))]
             put_newest(self._remembered, user_id, both, self._max_users)
 
+    def remembered(self, user_id: str) -> tuple[str, ...]:
+        """The model's list that the user sees now, item ids, best first; empty where none was acknowledged yet."""
+        lists = self._remembered.get(user_id)
+        return lists[0] if lists else ()
+
     def whole(self) -> dict[str, dict[str, float]]:
         """Method → metric → value over the stream after burn-in; ``METRICS`` names the six of them.
 
