@@ -140,13 +140,10 @@ class ShopSimulator:
 
     @property
     def drift_description(self) -> str:
-        """What changes at :attr:`drift_at`, for a viewer."""
+        """What changes at :attr:`drift_at`, in words short enough for a line with other things on it."""
         if self.config.drift_at is None:
             return "nothing changes"
-        return (
-            f"tastes shift now, {self.config.num_new_items} new items, {self.config.num_retired_items} gone, "
-            f"{round(self.config.redrawn_kits * self.config.num_kits)} of {self.config.num_kits} kits replaced"
-        )
+        return f"tastes shift now, {self.config.num_new_items} new items, {self.config.num_retired_items} gone"
 
     @property
     def new_item_ids(self) -> frozenset[str]:
