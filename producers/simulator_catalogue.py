@@ -171,11 +171,11 @@ class Catalogue(NamedTuple):
 
     items: list[Item]
     slices: list[slice]
-    category_I: IntArray  # noqa: N815
-    brand_I: IntArray  # noqa: N815
-    tier_I: IntArray  # noqa: N815
-    popularity_I: FloatArray  # noqa: N815
-    late_I: BoolArray  # noqa: N815
+    category_I: IntArray
+    brand_I: IntArray
+    tier_I: IntArray
+    popularity_I: FloatArray
+    late_I: BoolArray
     hot: list[int]
 
 
@@ -244,9 +244,9 @@ class Kits(NamedTuple):
     One item belongs to several kits, so the last item alone does not tell the kit; the last few do.
     """
 
-    slots_KSA: IntArray  # noqa: N815
-    category_K: IntArray  # noqa: N815
-    popularity_K: FloatArray  # noqa: N815
+    slots_KSA: IntArray
+    category_K: IntArray
+    popularity_K: FloatArray
 
 
 def draw_kits(rng: np.random.Generator, catalogue: Catalogue, listed_I: BoolArray, num_kits: int) -> Kits:
