@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from consumers import file_columns
@@ -118,6 +119,7 @@ class FileSource:
 
     Without ``speed`` every poll but the last brings exactly ``max_records`` rows and never waits. With it, a poll
     brings what is due: recorded time passes ``speed`` times as fast as ``monotonic_s``, from the first event read.
+    Ends after ``limit`` rows, where that is given.
     All of ``catalogue`` comes with the first poll, also after a restart. Nothing is ever committed to a file.
 
     Raises ValueError for logs that share name and partition (see ``open_logs``) and for a speed that is not positive.
@@ -131,6 +133,7 @@ class FileSource:
         catalogue: Iterable[Item] = (),
         *,
         speed: float | None = None,
+        limit: int | None = None,
         monotonic_s: Callable[[], float] = time.monotonic,
         sleep_s: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -142,6 +145,7 @@ class FileSource:
             raise ValueError("two logs have the same name and partition; open them together with open_logs")
         self._catalogue = catalogue
         self._speed = speed
+        self._limit = limit
         self._monotonic_s = monotonic_s
         self._sleep_s = sleep_s
         self._start: tuple[float, int] | None = None  # monotonic s and recorded ms of the first event
@@ -153,7 +157,7 @@ class FileSource:
         """At most ``max_records`` rows; waits (only with ``speed``) at most ``timeout_s`` for the first to be due."""
         polled = Polled()
         if self._records is None:
-            self._records = self._read()
+            self._records = islice(self._read(), self._limit)
             self._ahead = next(self._records, None)
             polled.item_updates = [ItemUpdate(item.item_id, item) for item in self._catalogue]
         deadline_s = self._monotonic_s() + timeout_s

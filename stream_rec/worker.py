@@ -128,7 +128,10 @@ class Worker:
         effects, num_replayed = self._effects(polled)
         effects = self._timed("publish", lambda: self._publish(effects))
         acknowledged_ms = self._clock.now_ms()
-        self._evaluator.remember(effects.lists, acknowledged_ms)
+        if effects.lists:
+            # The log's own time, so that a replay judges the baselines as of then.
+            newest_ms = max(r.caused_by.timestamp_ms for r in effects.lists)
+            self._evaluator.remember(effects.lists, newest_ms)
         if self._clock.monotonic_s() >= self._snapshot_due_s:
             self._timed("snapshot", self._snapshot)
         return self._report(polled, effects, new, num_replayed, loss, rates, acknowledged_ms)
