@@ -65,7 +65,9 @@ class Learner:
 
     def rank_entered(self, moments: Moments) -> list[list[str]]:
         """For each event of a batch the list of just before it (the prequential protocol): item ids, best first."""
-        return [[item.item_id for item in items] for items in self._lists(self.ranker.rank(moments, self._list_length))]
+        rows_BK = self.ranker.rank(moments, self._list_length).rows_BK.tolist()
+        ids = self.memory.items.id
+        return [[ids(row) for row in rows if row] for rows in rows_BK]
 
     def learn(self, moments: Moments) -> float:
         """One guarded step, then statistics and histories. Returns the loss; NaN where the step was left out."""
@@ -102,7 +104,7 @@ class Learner:
             "batch": self.batch,
             "num_skipped": self.num_skipped,
             "memory": self.memory.state(),
-            "network": self.network.state(self.memory.num_item_rows),
+            "network": self.network.state(self.memory.num_item_rows, self.memory.catalogue.num_features),
             "blend": self.blend.state(),
             "trainer": self.trainer.state(),
         }

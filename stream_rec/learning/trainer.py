@@ -91,7 +91,8 @@ class Trainer:
         own_in_RD = network.item_in.weight_IW[columns.rows].clone().requires_grad_()
         own_out_RW = network.item_out.weight_IW[columns.rows].clone().requires_grad_()
         tables = [own_in_RD, own_out_RW]
-        attributes = [network.attribute_in.weight_IW, network.attribute_out.weight_IW]
+        num_features = memory.catalogue.num_features
+        attributes = [table.weight_IW[:num_features] for table in (network.attribute_in, network.attribute_out)]
         if features_RA.shape[1]:
             attributes = [table.clone().requires_grad_() for table in attributes]
             tables += attributes
@@ -196,7 +197,8 @@ class Trainer:
         self._encoder.step(encoder_P * (self._learning.clip_norm / norm).clamp(max=1.0), sound, rate=rates["encoder"])
         self._gate.step(gate_P, sound, rate=rates["gate"])
         tables = [network.item_in, network.item_out, network.attribute_in, network.attribute_out][:num_tables]
-        rows = [columns.rows, columns.rows, slice(None), slice(None)]
+        features = slice(0, self._memory.catalogue.num_features)
+        rows = [columns.rows, columns.rows, features, features]
         for table, where, gradient in zip(tables, rows, gradients, strict=False):
             # The loss is a mean over the batch, but a row occurs in few of its events: it sees their sum.
             step_rows(table, where, gradient * num_events, sound, rate=rates["rows"], retention=self._retention)

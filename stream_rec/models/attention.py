@@ -49,8 +49,8 @@ class CrossAttention(nn.Module):
         mask_B11N = mask_BN[:, None, None, :]
         read_BH1d = F.scaled_dot_product_attention(query_BH1d, keys_BHNd, values_BHNd, attn_mask=mask_B11N)
         token_BD = token_BD + self.to_output(read_BH1d.transpose(1, 2).reshape(num_moments, dimension))
-        token_BD = token_BD + self.mlp(self.norm_mlp(token_BD))
-        return token_BD
+        mixed_BD: Tensor = token_BD + self.mlp(self.norm_mlp(token_BD))
+        return mixed_BD
 
 
 class AttentionEncoder(Encoder):

@@ -71,17 +71,18 @@ class Network:
         )
         return queries_BD
 
-    def vectors(self, features_RA: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+    def vectors(self, features_RA: Tensor, num_features: int, rows: slice) -> tuple[Tensor, Tensor]:
         """In and out vectors [R, D] and [R, D + 1] of a range of rows, without gradient."""
         with torch.no_grad():
             return (
-                item_vectors(self.item_in.weight_IW[rows], self.attribute_in.weight_IW, features_RA),
-                item_vectors(self.item_out.weight_IW[rows], self.attribute_out.weight_IW, features_RA),
+                item_vectors(self.item_in.weight_IW[rows], self.attribute_in.weight_IW[:num_features], features_RA),
+                item_vectors(self.item_out.weight_IW[rows], self.attribute_out.weight_IW[:num_features], features_RA),
             )
 
-    def state(self, num_items: int) -> dict[str, Any]:
-        """Tables for item rows below ``num_items``; the dense parameters are the optimisers'."""
-        return {name: self._table(name).state(self._rows(name, num_items)) for name in TABLES}
+    def state(self, num_items: int, num_features: int) -> dict[str, Any]:
+        """Tables for the rows in use; the dense parameters are the optimisers'."""
+        num_rows = {"item": num_items, "attribute": num_features}
+        return {name: self._table(name).state(num_rows[name.split("_")[0]]) for name in TABLES}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Inverse of ``state``."""
@@ -91,6 +92,3 @@ class Network:
     def _table(self, name: str) -> RowTable:
         table: RowTable = getattr(self, name)
         return table
-
-    def _rows(self, name: str, num_items: int) -> int:
-        return num_items if name.startswith("item") else self._table(name).weight_IW.shape[0]

@@ -46,7 +46,7 @@ def shared_catalogue(memory: Memory, network: Network) -> Catalogue:
     """Item vectors and who may be recommended, for the rows in use."""
     num_rows = memory.num_item_rows
     features_IA = memory.catalogue.features_IA[:num_rows, : memory.catalogue.width]
-    vectors_ID, outputs_IW = network.vectors(features_IA, slice(0, num_rows))
+    vectors_ID, outputs_IW = network.vectors(features_IA, memory.catalogue.num_features, slice(0, num_rows))
     allowed_I = memory.recommendable()
     return Catalogue(vectors_ID, outputs_IW, ~allowed_I, allowed_I / allowed_I.sum().clamp_min(1))
 

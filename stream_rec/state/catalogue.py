@@ -30,7 +30,13 @@ class Catalogue:
         self._known: dict[str, tuple[list[int], bool]] = {}  # id → attribute rows, available
         self.features_IA = zeros(capacity + 1, max_features, dtype=torch.int32, device=device)
         self.available_I = torch.ones(capacity + 1, dtype=torch.bool, device=device)
+        self._row_of_bucket: dict[int, int] = {0: 0}
         self.width = 0  # most attributes that any item has had: what readers need of the A columns
+
+    @property
+    def num_features(self) -> int:
+        """Attribute rows in use, 0 (none) included: buckets get rows in the order in which they are first met."""
+        return len(self._row_of_bucket)
 
     def __len__(self) -> int:
         return len(self._known)
@@ -82,9 +88,10 @@ class Catalogue:
             fields.append(("price", float(round(2 * math.log2(item.price)))))
         fields += sorted(item.attributes.items())
         fields += [("word", word) for word in WORD.findall((item.title or "").lower())]
-        rows = dict.fromkeys(category_row(f"item.{key}", value, self.num_buckets) for key, value in fields)
-        rows.pop(0, None)
-        return list(rows)[: self._max_features]
+        buckets = dict.fromkeys(category_row(f"item.{key}", value, self.num_buckets) for key, value in fields)
+        buckets.pop(0, None)
+        rows = self._row_of_bucket
+        return [rows.setdefault(bucket, len(rows)) for bucket in list(buckets)[: self._max_features]]
 
     def state(self, num_rows: int) -> dict[str, Any]:
         """All of it for item rows below ``num_rows``."""
@@ -92,6 +99,7 @@ class Catalogue:
             "known": [[item_id, features, available] for item_id, (features, available) in self._known.items()],
             "features": self.features_IA[:num_rows].clone(),
             "available": self.available_I[:num_rows].clone(),
+            "buckets": list(self._row_of_bucket),
             "width": self.width,
         }
 
@@ -103,4 +111,5 @@ class Catalogue:
         self.features_IA[:num_rows] = state["features"].to(self.features_IA.device)
         self.available_I[:] = True
         self.available_I[:num_rows] = state["available"].to(self.available_I.device)
+        self._row_of_bucket = {bucket: row for row, bucket in enumerate(state["buckets"])}
         self.width = state["width"]
