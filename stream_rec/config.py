@@ -197,7 +197,17 @@ class StateSettings(Section):
         default=16, description="Hashed attributes kept per item (categories, tags, title words, price band, …)."
     )
     num_feature_buckets: Positive = Field(default=32_768, description="Rows of the hashed table of attributes.")
-    num_context_slots: Positive = Field(default=8, description="Context fields of an event that the model reads.")
+    request_context: list[str] = Field(
+        default=[
+            *("device", "os", "browser", "platform", "app", "language", "country", "region", "city", "timezone"),
+            *("environment", "referrer", "channel", "campaign", "hour", "weekday", "daypart", "page"),
+        ],
+        description="Context fields that are known before an item is chosen: an event is ranked with its own values of "
+        "these. All others (a category, the place of a check-in) could give the item away and are read from the past only.",
+    )
+    num_context_slots: Positive = Field(
+        default=8, description="Context fields of the request that the model reads, at most."
+    )
     num_context_buckets: Positive = Field(default=4_096, description="Rows of the hashed table of context values.")
     popularity_half_lives_s: list[PositiveFloat] = Field(
         default=[300.0, 1_200.0, 7_200.0, 43_200.0, 345_600.0],

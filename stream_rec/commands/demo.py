@@ -15,6 +15,7 @@ from producers.memory import MemorySink
 from producers.simulator import ShopSimulator, SimulatedRecord, SimulatorConfig
 from stream_rec.commands.assembly import Assembly
 from stream_rec.config import Settings
+from stream_rec.console.summary import Ceiling
 from stream_rec.console.terminal import DemoView
 from stream_rec.errors import BrokerError
 from stream_rec.ports import Sink, Source
@@ -64,8 +65,14 @@ def _run_in_memory(settings: Settings, simulator: ShopSimulator, num_events: int
     demo = Demo(settings, simulator, num_events)
     with demo.view:
         interrupted = demo.run(MemorySource(events, settings.decode), MemorySink(events.commit), shop)
-    demo.view.summary(ceiling=simulator.ceiling())
+    demo.view.summary(ceiling=ceiling_of(simulator))
     return 130 if interrupted else 0
+
+
+def ceiling_of(simulator: ShopSimulator) -> Ceiling:
+    """What the best possible list would have scored so far."""
+    best = simulator.ceiling()
+    return Ceiling(best.hr_at_10, best.ndcg_at_10)
 
 
 class Shop:

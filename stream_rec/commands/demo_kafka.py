@@ -18,7 +18,7 @@ from producers.events import KafkaEventWriter
 from producers.recommendations import KafkaSink
 from producers.simulator import ShopSimulator, SimulatedRecord
 from producers.topics import ensure_topics
-from stream_rec.commands.demo import Demo, Shop
+from stream_rec.commands.demo import Demo, Shop, ceiling_of
 from stream_rec.config import KafkaSettings, Settings, TopicsSettings
 from stream_rec.errors import BrokerError, SettingsError
 
@@ -53,7 +53,8 @@ def _broker_module() -> ModuleType:
             "or point stream-rec run at a broker of yours"
         )
     spec = importlib.util.spec_from_file_location("stream_rec_demo_broker", BROKER_FILE)
-    assert spec and spec.loader
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -77,7 +78,7 @@ def _run(settings: Settings, simulator: ShopSimulator, num_events: int, rate: fl
             interrupted = demo.run(source, sink, shop)
     published = demo.view.tally.num_lists
     reader.finish(published)
-    demo.view.summary(ceiling=simulator.ceiling())
+    demo.view.summary(ceiling=ceiling_of(simulator))
     Console(highlight=False).print(reader.summary(published))
     return 130 if interrupted else 0
 

@@ -68,7 +68,7 @@ def _until_stopped(worker: Worker) -> None:
         signal.signal(signum, before[signum])
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        before[number] = signal.signal(number, stop)
+        before[int(number)] = signal.signal(number, stop)
     try:
         worker.run()
     finally:

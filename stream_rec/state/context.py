@@ -46,34 +46,41 @@ def category_row(key: str, value: str | float, num_buckets: int) -> int:
 
 
 class ContextEncoder:
-    """Encodes the context of events.
+    """Encodes the context of events in two ways.
 
-    ``num_slots`` fields are kept of each (by key order, if there are more), as rows of a table of ``num_buckets``.
+    ``slots`` holds what is known of a request before an item is chosen: the fields named by ``request_fields``, at
+    most ``num_slots`` of them, as rows of a table of ``num_buckets``. ``situations`` hashes the whole context into
+    one row: what an event was like, for those who look back on it. A field such as the category of the item clicked
+    would give the target away if the moment before the click could read it.
     """
 
-    def __init__(self, num_slots: int, num_buckets: int) -> None:
-        self.num_slots = num_slots
-        self.num_buckets = num_buckets
+    def __init__(self, request_fields: Sequence[str], num_slots: int, num_buckets: int) -> None:
+        self._request_fields = sorted(set(request_fields))
+        self._num_slots = num_slots
+        self._num_buckets = num_buckets
         # int16 in the histories
-        self.num_situations = min(num_buckets, 32_767)
+        self._num_situations = min(num_buckets, 32_767)
 
     def slots(self, events: Sequence[Event]) -> Rows:
-        """[B, C] table rows of the context fields, 0 where a slot is empty."""
-        rows_BC = np.zeros((len(events), self.num_slots), dtype=np.int64)
+        """[B, C] table rows of the request's fields, 0 where a slot is empty."""
+        rows_BC = np.zeros((len(events), self._num_slots), dtype=np.int64)
         for index, event in enumerate(events):
             if event.context:
-                rows_BC[index] = self._rows_of(event.context)
+                rows = [row for row in self._rows_of(event.context, self._request_fields) if row]
+                rows_BC[index, : len(rows)] = rows[: self._num_slots]
         return rows_BC
 
-    def _rows_of(self, context: dict[str, str | float]) -> list[int]:
-        rows = [category_row(key, context[key], self.num_buckets) for key in sorted(context)]
-        rows = [row for row in rows if row][: self.num_slots]
-        return rows + [0] * (self.num_slots - len(rows))
+    def situations(self, events: Sequence[Event]) -> Rows:
+        """[B] one row for the whole context of each event; 0 where there is none."""
+        rows_B = np.zeros(len(events), dtype=np.int64)
+        for index, event in enumerate(events):
+            if event.context:
+                rows = self._rows_of(event.context, sorted(event.context))
+                rows_B[index] = 1 + zlib.crc32(repr(rows).encode()) % (self._num_situations - 1) if any(rows) else 0
+        return rows_B
 
-    def situations(self, slots_BC: Rows) -> Rows:
-        """[B] one row for the whole context, as it is kept in histories; 0 where there is none."""
-        mixed_B = (slots_BC * (2 * np.arange(1, self.num_slots + 1) + 1)).sum(axis=1)
-        return np.where(mixed_B > 0, 1 + mixed_B * 2_654_435_761 % (self.num_situations - 1), 0)
+    def _rows_of(self, context: dict[str, str | float], fields: Sequence[str]) -> list[int]:
+        return [category_row(field, context[field], self._num_buckets) for field in fields if field in context]
 
 
 def seconds(events: Sequence[Event]) -> NDArray[np.float64]:

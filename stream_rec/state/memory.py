@@ -43,7 +43,7 @@ class Memory:
         self.popularity = Popularity(state.max_items, state.popularity_half_lives_s, device)
         self.transitions = Transitions(state.max_items, state.max_neighbours, state.transition_half_life_s, device)
         self.catalogue = Catalogue(state.max_items, state.max_item_features, state.num_feature_buckets, device)
-        self.context = ContextEncoder(state.num_context_slots, state.num_context_buckets)
+        self.context = ContextEncoder(state.request_context, state.num_context_slots, state.num_context_buckets)
         # An item may be recommended when its row is live and somebody has touched it (or unseen items may be).
         self._listed_I = torch.zeros(state.max_items + 1, dtype=torch.bool, device=device)
 
@@ -125,9 +125,8 @@ class Memory:
     ) -> Moments:
         time_s = seconds(events)
         whole_s = np.floor(time_s).astype(np.int64)
-        slots = self.context.slots(events)
         item_B, clock_B = self._to_device(items), self._to_device(whole_s - TIME_ORIGIN_S)
-        type_B, situation_B = self._to_device(event_types(events)), self._to_device(self.context.situations(slots))
+        type_B, situation_B = self._to_device(event_types(events)), self._to_device(self.context.situations(events))
         history = self.histories.read_before(users, counts, item_B, clock_B, type_B, situation_B)
         return Moments(
             users=users,
@@ -141,7 +140,7 @@ class Memory:
             clock_B=clock_B,
             type_B=type_B,
             situation_B=situation_B,
-            slots_BC=self._to_device(slots),
+            slots_BC=self._to_device(self.context.slots(events)),
             hour_B=self._to_device(whole_s % DAY_S // 3600),
             weekday_B=self._to_device((whole_s // DAY_S + 3) % 7),  # the epoch was a Thursday
             history=history,
