@@ -34,8 +34,9 @@ from producers.simulator_people import DAYPART_OF_HOUR, FOLLOW_UPS, VISITS_BY_DA
 from stream_rec.errors import SettingsError
 from stream_rec.records import Event, ItemUpdate
 
-HOUR_S = 3_600.0
-DAY_S = 24 * HOUR_S
+GAP_S = 90.0  # mean between two items of a session
+FOLLOW_UP_S = 25.0  # mean before a like, cart or purchase of the same item
+IN_SESSION_AT_START = 0.6  # share of the people: about what it is later on
 SESSION, NEXT = "session", "next"
 HOURS_OF_DAYPART = [[h for h in range(24) if DAYPART_OF_HOUR[h] == d] for d in range(len(DAYPARTS))]
 LEAVES_FOR_GOOD = 0.10  # after a session
@@ -48,10 +49,13 @@ class SimulatorConfig(Struct, frozen=True, kw_only=True):
     """What the shop is like. Counts of events are of valid events; malformed records come in between."""
 
     seed: int = 1
-    num_users: int = 1_200  # at any time: who leaves is followed by somebody new
+    num_users: int = 1_800  # at any time: who leaves is followed by somebody new
     num_items: int = 960
     num_kits: int = 24
-    sessions_per_day: float = 0.6  # of one person; with num_users the rate of events in simulated time
+    # People click at their natural pace; with 1,800 of them that is some 15 events a simulated second, and a person's
+    # next item some 1,300 events away, as in a big shop. Only the day is short: a demo of a minute sees several.
+    day_s: float = 600.0
+    days_away: float = 0.2  # mean whole days that a person skips between two visits
     start_ms: int = 1_767_225_600_000  # simulated time starts here (2026-01-01, UTC)
     drift_at: int | None = 20_000  # the first event of the changed world; None: the world never changes
     num_new_items: int = 60  # listed at the drift; a third of them becomes hot
@@ -66,7 +70,8 @@ class SimulatorConfig(Struct, frozen=True, kw_only=True):
             "num_users": (1, 20_000),
             "num_items": (FEWEST_ITEMS, most_items()),
             "num_kits": (1, 1_000),
-            "sessions_per_day": (0.01, 24),
+            "day_s": (60, 86_400),
+            "days_away": (0, 1_000),
             "start_ms": (0, 4_102_444_800_000),
             "num_new_items": (0, most_new_items()),
             "num_retired_items": (0, int(MOST_RETIRED * self.num_items)),
@@ -111,7 +116,7 @@ class ShopSimulator:
         self._draw = random.Random(f"time {config.seed}").random
         self._catalogue = build_catalogue(self._structure_rng, config.num_items, config.num_new_items)
         self._start_s = config.start_ms / 1_000
-        self._shelf = Shelf(np.random.default_rng([config.seed, 3]), self._catalogue, self._start_s)
+        self._shelf = Shelf(np.random.default_rng([config.seed, 3]), self._catalogue, self._start_s, config.day_s)
         kits = draw_kits(self._structure_rng, self._catalogue, self._shelf.listed_I, config.num_kits)
         self._people = People(config.seed, config.num_users, self._catalogue, kits, self._shelf)
         self._visits = [np.cumsum(visits).tolist() for visits in VISITS_BY_DAYPART]
@@ -123,11 +128,13 @@ class ShopSimulator:
         # (simulated s, place of the person, what comes: SESSION, NEXT, or a type of event on the same item)
         self._agenda: list[tuple[float, int, str]] = []
         for u in range(config.num_users):
-            # As if the shop had been open before the start, so that the rate is level from the first hour on.
-            visit_s = self._start_s - DAY_S * self._draw() / config.sessions_per_day
-            while visit_s < self._start_s:
-                visit_s = self._visit_s(u, visit_s)
-            self._agenda.append((visit_s, u, SESSION))
+            # Part of the people are there already, each somewhere on the way: the shop has no opening rush.
+            if self._draw() < IN_SESSION_AT_START:
+                self._people.begin_midway(u, self._daypart())
+                self._people.device[u] = self._device(u, self._daypart())
+                self._agenda.append((self._start_s + GAP_S * self._draw(), u, NEXT))
+            else:
+                self._agenda.append((self._visit_s(u, self._start_s), u, SESSION))
         heapq.heapify(self._agenda)
         self._items_by_id = {item.item_id: i for i, item in enumerate(self._catalogue.items)}
         self._best_list: dict[int, list[int]] = {}
@@ -226,10 +233,12 @@ class ShopSimulator:
     def _next_item(self, u: int, *, include_seen: bool) -> FloatArray:
         people = self._people
         begins_I = people.next_new_item(u, VISITS_BY_DAYPART[people.habit[u]], first=True)
-        if people.last_item[u] < 0:
+        if not people.num_sessions[u]:
             return begins_I
         now = self._daypart()
         goes_on_I = people.next_new_item(u, [float(d == now) for d in range(len(DAYPARTS))], first=False)
+        if not people.last_type[u]:
+            return goes_on_I
         ends = people.end_of_session(u)
         next_I = ends * begins_I + (1.0 - ends) * goes_on_I
         last = people.last_item[u]
@@ -298,10 +307,12 @@ class ShopSimulator:
         for follow_up, probability in FOLLOW_UPS[event_type]:
             r -= probability
             if r < 0.0:
-                heapq.heappush(self._agenda, (self._now_s - 25.0 * math.log(1.0 - draw()), u, follow_up))
+                heapq.heappush(self._agenda, (self._now_s - FOLLOW_UP_S * math.log(1.0 - draw()), u, follow_up))
                 return
         if draw() >= people.end_of_session(u):
-            heapq.heappush(self._agenda, (self._now_s - 90.0 * math.log(1.0 - draw()), u, NEXT))
+            # Gamma with shape 4: people seldom take in the next page within a fraction of the usual time.
+            gap_s = -GAP_S / 4 * math.log((1.0 - draw()) * (1.0 - draw()) * (1.0 - draw()) * (1.0 - draw()))
+            heapq.heappush(self._agenda, (self._now_s + gap_s, u, NEXT))
             return
         if draw() < LEAVES_FOR_GOOD or people.num_seen[u] > self.config.num_items // 3:
             people.arrive(u)
@@ -319,12 +330,13 @@ class ShopSimulator:
 
     def _visit_s(self, u: int, after_s: float) -> float:
         """When this person comes next: some days later, at an hour of the person's habit."""
-        midnight_s = after_s - after_s % DAY_S
-        num_days = int(-math.log(1.0 - self._draw()) / self.config.sessions_per_day)
+        day_s = self.config.day_s
+        midnight_s = after_s - after_s % day_s
+        num_days = int(-math.log(1.0 - self._draw()) * self.config.days_away)
         daypart = bisect(self._visits[self._people.habit[u]], self._draw())
         hours = HOURS_OF_DAYPART[min(daypart, len(DAYPARTS) - 1)]
-        visit_s = midnight_s + num_days * DAY_S + (hours[0] + self._draw() * len(hours)) * HOUR_S
-        return visit_s if visit_s > after_s else visit_s + DAY_S
+        visit_s = midnight_s + (num_days + (hours[0] + self._draw() * len(hours)) / 24) * day_s
+        return visit_s if visit_s > after_s else visit_s + day_s
 
     def _device(self, u: int, daypart: int) -> str:
         if self._draw() < 0.75:
@@ -332,7 +344,7 @@ class ShopSimulator:
         return "desktop" if DAYPARTS[daypart] in ("midday", "afternoon") else "mobile"
 
     def _hour(self) -> int:
-        return int(self._now_s % DAY_S // HOUR_S)
+        return int(self._now_s % self.config.day_s / self.config.day_s * 24)
 
     def _daypart(self) -> int:
         return DAYPART_OF_HOUR[self._hour()]
@@ -359,7 +371,7 @@ class ShopSimulator:
         permutation_C = np.empty_like(circle)
         permutation_C[circle] = np.roll(circle, 1)  # one circle through all categories: none stays where it was
         self._people.swap_tastes(permutation_C, Kits(slots_KSA, category_K, old.popularity_K), redrawn_K)
-        self._shelf.start_burst(goods.hot[:5], self._now_s + DAY_S)
+        self._shelf.start_burst(goods.hot[:5], self._now_s + self.config.day_s)
         self._pending_updates.extend(self._update(int(i)) for i in listed)
         self._pending_updates.extend(ItemUpdate(goods.items[int(i)].item_id, None) for i in retired)
 

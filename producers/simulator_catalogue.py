@@ -278,16 +278,17 @@ class Shelf:
     Items sell out (popular ones more often) and come back; short bursts put a few items into everybody's view.
     """
 
-    def __init__(self, rng: np.random.Generator, catalogue: Catalogue, start_s: float) -> None:
+    def __init__(self, rng: np.random.Generator, catalogue: Catalogue, start_s: float, day_s: float) -> None:
         self._rng = rng
         self._catalogue = catalogue
+        self._day_s = day_s
         self.listed_I: BoolArray = ~catalogue.late_I
         self.on_sale_I: FloatArray = self.listed_I.astype(np.float64)
         self.trend_I: FloatArray = np.zeros(len(catalogue.items))
         self._back_s: dict[int, float] = {}
         self._cool_s: dict[int, float] = {}
         self.next_change_s = start_s
-        self._next_sold_out_s = start_s + 3_600.0
+        self._next_sold_out_s = start_s + day_s / 24
         self._next_burst_s = start_s
         self._refresh_trend()
 
@@ -301,16 +302,16 @@ class Shelf:
             del self._back_s[i]
             self.on_sale_I[i] = 1.0
         if self._next_sold_out_s <= now_s:
-            self._next_sold_out_s = now_s + self._rng.exponential(2.0 * 3_600.0)
+            self._next_sold_out_s = now_s + self._rng.exponential(self._day_s / 12)
             i = self._pick_by_popularity()
             self.on_sale_I[i] = 0.0
-            self._back_s[i] = now_s + self._rng.uniform(6.0, 18.0) * 3_600.0
+            self._back_s[i] = now_s + self._rng.uniform(0.25, 0.75) * self._day_s
             changed.append(i)
         self._cool_s = {i: cool_s for i, cool_s in self._cool_s.items() if cool_s > now_s}
         if self._next_burst_s <= now_s:
-            self._next_burst_s = now_s + self._rng.exponential(4.0 * 3_600.0)
+            self._next_burst_s = now_s + self._rng.exponential(self._day_s / 6)
             listed = np.flatnonzero(self.on_sale_I)
-            self.start_burst([int(self._rng.choice(listed))], now_s + self._rng.uniform(4.0, 10.0) * 3_600.0)
+            self.start_burst([int(self._rng.choice(listed))], now_s + self._rng.uniform(0.15, 0.4) * self._day_s)
         self._refresh_trend()
         pending = [*self._back_s.values(), *self._cool_s.values(), self._next_sold_out_s, self._next_burst_s]
         self.next_change_s = min(pending)

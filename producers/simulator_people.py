@@ -130,7 +130,15 @@ class People:
         self._level_U[u] = rng.integers(NUM_TIERS)
         self.num_sessions[u] = self.num_seen[u] = 0
         self.kit[u] = self.last_item[u] = -1
+        self.last_type[u] = ""
         self.open_UI[u] = self._fit(u)
+
+    def begin_midway(self, u: int, daypart: int) -> None:
+        """Place ``u`` in a session with a kit in hand, somewhere on the way through it, nothing seen yet."""
+        _, choice = self._choose(u, Move.START, daypart)
+        self.kit[u] = self._pick(choice) // self.kits.slots_KSA.shape[2]
+        self.kit_slot[u] = int(self._draw() * (NUM_SLOTS - 1))
+        self.num_sessions[u] = 1
 
     def _fit(self, u: int) -> FloatArray:
         goods = self._catalogue
@@ -160,10 +168,7 @@ class People:
     def go(self, u: int, daypart: int, *, first: bool) -> int:
         """Draw the next item of ``u`` and take it: it is seen from now on, and the place in the kit moves."""
         _, choice = self._choose(u, self._move(first=first), daypart)
-        cumulative = choice.weights.cumsum()
-        # Strictly below the total: a product that rounds up to it would fall on an item of weight zero.
-        target = min(self._draw() * cumulative[-1], math.nextafter(cumulative[-1], 0.0))
-        n = int(cumulative.searchsorted(target, side="right"))
+        n = self._pick(choice)
         i = int(choice.items[n])
         if choice.kits is not None:
             k, s = choice.kits
@@ -175,6 +180,12 @@ class People:
         self.num_seen[u] += 1
         self.last_item[u] = i
         return i
+
+    def _pick(self, choice: Choice) -> int:
+        cumulative = choice.weights.cumsum()
+        # Strictly below the total: a product that rounds up to it would fall on an item of weight zero.
+        target = min(self._draw() * cumulative[-1], math.nextafter(cumulative[-1], 0.0))
+        return int(cumulative.searchsorted(target, side="right"))
 
     def _move(self, *, first: bool) -> Move:
         r = self._draw()

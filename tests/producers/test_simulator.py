@@ -60,7 +60,8 @@ def test_records_are_valid_wire_json_keyed_by_user_and_item_in_time_order() -> N
             assert event.type in {"view", "click", "like", "cart", "purchase"}
             assert (event.value is not None) == (event.type == "purchase")
             assert event.context.keys() == {"device", "country", "hour", "daypart"}
-            assert event.context["hour"] == event.timestamp_ms // 3_600_000 % 24
+            hour = event.timestamp_ms / 1_000 % SMALL.day_s / SMALL.day_s * 24
+            assert event.context["hour"] in {int(hour), int(hour + 1e-4)}, "the timestamp is cut to a millisecond"
     assert [r.timestamp_ms for r in records] == sorted(r.timestamp_ms for r in records)
     titles = [msgspec.json.decode(r.value or b"", type=Item).title for r in records[:480]]
     assert len(set(titles)) == 480, "the catalogue comes first, each title once"
@@ -197,6 +198,20 @@ def test_people_come_back_newcomers_keep_arriving_and_some_leave() -> None:
     for start in range(4_000, 12_000, 1_000):
         assert sum(start <= n < start + 1_000 for n in first_seen.values()) >= 3
     assert sum(n < 6_000 for n in last_seen.values()) > 50
+
+
+def test_a_persons_next_item_is_many_other_events_away() -> None:
+    """Else the lists of a batch could never be out before they are needed, and what is shown would be about luck."""
+    last: dict[str, int] = {}
+    gaps = []
+    for n, event in enumerate(ShopSimulator(SimulatorConfig(drift_at=None)).events(8_000)):
+        if event.type in {"view", "click"}:
+            if event.user_id in last:
+                gaps.append(n - last[event.user_id])
+            last[event.user_id] = n
+    gaps.sort()
+    assert gaps[len(gaps) // 20] > 256, "19 of 20 are a batch away"
+    assert gaps[len(gaps) // 2] > 800
 
 
 def test_the_hour_and_the_device_change_what_people_do() -> None:
