@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from enum import Enum
+from typing import Any
 
-from kafka import ConsumerRebalanceListener, TopicPartition
+from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 
 
 class Change(Enum):
@@ -52,3 +53,31 @@ class RebalanceNotes(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-
         with self._lock:
             changes, self._changes = self._changes, []
         return changes
+
+
+class _FinishedJoin:
+    """Stands for a join that has succeeded, for kafka-python to await once more."""
+
+    is_done = False
+
+    def __init__(self, assignment: bytes) -> None:
+        self._assignment = assignment
+
+    def add_callback(self, callback: Callable[[bytes], Any]) -> None:
+        callback(self._assignment)
+
+    def add_errback(self, _: Callable[[BaseException], Any]) -> None:
+        """There is no error to hand on."""
+
+
+def keep_finished_join(consumer: KafkaConsumer) -> None:
+    """To be called before every ``poll`` of a group member: else two busy members may rebalance for ever.
+
+    A join that outlasts one ``poll`` goes on in the background. Where it ends before the next, kafka-python (3.0.12)
+    finds it done, throws the assignment away and joins anew, which makes every other member join anew. Members that
+    spend more time in their work than in ``poll`` then never meet, and read nothing while they try.
+    """
+    coordinator = consumer._coordinator
+    join = coordinator._join_task
+    if join is not None and join.is_done and join.succeeded() and coordinator.rebalance_in_progress():
+        coordinator._join_task = _FinishedJoin(join.value)

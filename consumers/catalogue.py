@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 from kafka import TopicPartition
-from kafka.errors import KafkaError, OffsetOutOfRangeError, RetriableError
+from kafka.errors import CorruptRecordError, KafkaError, OffsetOutOfRangeError, RetriableError
 
 from consumers.client import CLOSE_TIMEOUT_MS, new_consumer, position_of, unreachable
 from consumers.decode import Decoder
@@ -75,11 +75,12 @@ class KafkaCatalogue:
         """
         fetched: dict[TopicPartition, list[Any]] = {}
         try:
-            fetched = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=MAX_RECORDS_A_POLL)
+            try:
+                fetched = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=MAX_RECORDS_A_POLL)
+            except CorruptRecordError as error:
+                polled.rejected.append(skip_unreadable(self._consumer, error))
         except OffsetOutOfRangeError as error:
             self._begin_again(error.args[0])
-        except UnicodeDecodeError as error:
-            polled.rejected.append(skip_unreadable(self._consumer, error))
         except RetriableError as error:
             log.warning("kafka does not answer", error=str(error), servers=self._kafka.bootstrap_servers)
         except KafkaError as error:

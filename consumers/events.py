@@ -16,6 +16,7 @@ import structlog
 from kafka import ConsumerGroupMetadata, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import (
+    CorruptRecordError,
     KafkaError,
     LogTruncationError,
     NoOffsetForPartitionError,
@@ -23,7 +24,7 @@ from kafka.errors import (
     RetriableError,
 )
 
-from consumers.assignment import Change, RebalanceNotes
+from consumers.assignment import Change, RebalanceNotes, keep_finished_join
 from consumers.buffer import Buffer, Entry, Partition, sort_out
 from consumers.catalogue import KafkaCatalogue
 from consumers.client import CLOSE_TIMEOUT_MS, new_consumer, position_of, unreachable
@@ -32,7 +33,7 @@ from consumers.positions import Positions, not_held
 from consumers.records import decode_args, skip_unreadable, unreadable_is_next
 from stream_rec.config import DecodeSettings, KafkaSettings, TopicsSettings
 from stream_rec.errors import StreamRecError
-from stream_rec.records import Origin, Polled, Position
+from stream_rec.records import Origin, Polled, Position, Rejected
 
 log = structlog.get_logger("consumers.events")
 
@@ -148,8 +149,13 @@ class KafkaEventSource:
     def _fetch(self, wait_s: float) -> None:
         room = self._kafka.max_buffered - len(self._buffer)
         fetched: dict[TopicPartition, list[Any]] = {}
+        unreadable: Rejected | None = None
+        keep_finished_join(self._consumer)
         try:
-            fetched = self._consumer.poll(timeout_ms=int(wait_s * 1000), max_records=max(1, room))
+            try:
+                fetched = self._consumer.poll(timeout_ms=int(wait_s * 1000), max_records=max(1, room))
+            except CorruptRecordError as error:
+                unreadable = skip_unreadable(self._consumer, error)
         except NoOffsetForPartitionError:
             pass  # assigned and never committed: settled below, by kafka.start
         except OffsetOutOfRangeError as error:
@@ -157,10 +163,6 @@ class KafkaEventSource:
         except LogTruncationError as error:
             diverged = {partition: position_of(self._consumer, partition) or 0 for partition in error.divergent_offsets}
             raise not_held(self._consumer, diverged) from error
-        except UnicodeDecodeError as error:
-            unreadable = skip_unreadable(self._consumer, error)
-            at = unreadable.origin
-            self._buffer.extend((at.topic, at.partition), [(0, at.offset, unreadable)])
         except RetriableError as error:
             log.warning("kafka does not answer", error=str(error), servers=self._kafka.bootstrap_servers)
         except KafkaError as error:
@@ -168,6 +170,9 @@ class KafkaEventSource:
         self._follow_the_group()
         for partition, records in fetched.items():
             self._buffer.extend(tuple(partition), map(self._decode, records))
+        if unreadable:
+            at = unreadable.origin
+            self._buffer.extend((at.topic, at.partition), [(0, at.offset, unreadable)])
         full = len(self._buffer) >= self._kafka.max_buffered and not unreadable_is_next(self._consumer)
         if full and not self._backpressure:
             # All of them: kafka-python forgets the rest of a fetch for ever when one partition is paused and

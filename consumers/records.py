@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kafka import KafkaConsumer
+from kafka.errors import CorruptRecordError
 
 from stream_rec.records import Origin, Rejected
 
@@ -18,19 +19,23 @@ def decode_args(record: Any, origin: Origin) -> tuple[bytes | None, bytes | None
     return record.key, record.value, headers, origin, record.timestamp
 
 
-def skip_unreadable(consumer: KafkaConsumer, error: UnicodeDecodeError) -> Rejected:
+def skip_unreadable(consumer: KafkaConsumer, error: CorruptRecordError) -> Rejected:
     """Step over the record that kafka-python has just failed on, and the rejection that stands for it.
 
     kafka-python decodes the names of headers as UTF-8 while it iterates; one that is not, which librdkafka lets
     anybody send, raises out of ``poll`` and leaves an exhausted iterator in place, over which the next ``poll``
     would spin for ever. Only the seek drops it. The bytes are not to be had; the origin says where they lie.
+    Any other damage is the disk's or the network's, not the sender's: ``error`` is raised again.
     """
+    cause = error.__context__
+    if not isinstance(cause, UnicodeDecodeError):
+        raise error
     broken = consumer._fetcher._next_partition_records
     partition, offset = broken.topic_partition, broken.next_fetch_offset
     consumer.seek(partition, offset + 1)
     return Rejected(
         reason="not_utf8",
-        detail=f"the name of a header is no UTF-8 ({error.reason} at byte {error.start}); the record was not read",
+        detail=f"the name of a header is no UTF-8 ({cause.reason} at byte {cause.start}); the record was not read",
         key=None,
         value=None,
         headers=[],
