@@ -1,8 +1,10 @@
-"""What the whole suite shares: one real Apache Kafka broker a session, and topics of its own for every test."""
+"""What the whole suite shares: one real Apache Kafka broker a session, topics of its own for every test, and where the
+recorded event logs are: STREAM_REC_DATA, else ../shared/data beside the checkout."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import uuid
 from collections.abc import Iterator
@@ -59,3 +61,15 @@ def kafka_settings(kafka_broker: Any, kafka_topics: TopicsSettings) -> KafkaSett
         max_block_ms=20_000,
         consumer={"heartbeat_interval_ms": 300},  # by which a member learns that the group wants to rebalance
     )
+
+
+@pytest.fixture(scope="session")
+def event_logs() -> Path:
+    """The folder of the recorded logs. Without it the test is left out with a line, and fails in CI."""
+    folder = Path(os.environ.get("STREAM_REC_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not folder.is_dir():
+        line = f"recorded event logs: no folder {folder} (set STREAM_REC_DATA)"
+        if os.environ.get("CI"):
+            pytest.fail(line)
+        pytest.skip(line)
+    return folder
