@@ -203,7 +203,7 @@ class StateSettings(Section):
             *("environment", "referrer", "channel", "campaign", "hour", "weekday", "daypart", "page"),
         ],
         description="Context fields that are known before an item is chosen: an event is ranked with its own values of "
-        "these. All others (a category, the place of a check-in) could give the item away and are read from the past only.",
+        "these. All others (a category, the place of a check-in) could give the item away and are read from the past.",
     )
     num_context_slots: Positive = Field(
         default=8, description="Context fields of the request that the model reads, at most."

@@ -68,10 +68,10 @@ def _until_stopped(worker: Worker) -> None:
         signal.signal(signum, before[signum])
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        before[int(number)] = signal.signal(number, stop)
+        before[number] = signal.signal(number, stop)
     try:
         worker.run()
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
     log.info("stopped")

@@ -111,7 +111,7 @@ class Trainer:
         memory, mixture = self._memory, self._network.mixture
         allowed_I = memory.recommendable()
         allowed_C = allowed_I[columns.items]
-        evidence = gather_evidence(memory.popularity, memory.transitions, moments)
+        evidence = gather_evidence(memory.popularity, memory.transitions, moments, repeats=memory.allows_repeats)
         probabilities_BC = mixture.probabilities(
             mixture.gate(evidence),
             evidence,

@@ -17,6 +17,7 @@ from torch import Tensor
 WEIGHTS = (0.0, 0.2, 0.5, 1.0)
 HALF_LIFE_EVENTS = 20_000.0
 DEPTH = 20
+NUM_CLASSES = 3  # of history: none, 1–4, 5 and more
 
 
 class Blend:
@@ -24,7 +25,8 @@ class Blend:
 
     def __init__(self, device: torch.device) -> None:
         self._weights_G = torch.tensor(WEIGHTS, device=device)
-        self._ndcg_LG = torch.zeros(3, len(WEIGHTS), device=device)
+        self._classes_L = torch.arange(NUM_CLASSES, device=device)
+        self._ndcg_LG = torch.zeros(NUM_CLASSES, len(WEIGHTS), device=device)
 
     @staticmethod
     def _class(length_B: Tensor) -> Tensor:
@@ -44,10 +46,11 @@ class Blend:
         gains = []
         for weight in WEIGHTS:
             threshold_B1 = base_target_B1 + weight * residual_target_B1
-            ahead_B = (base_BI.add(residual_BI, alpha=weight) >= threshold_B1).sum(1) - 1
+            # Not "at least": a score that is no number counts against us as well.
+            ahead_B = (~(base_BI.add(residual_BI, alpha=weight) < threshold_B1)).sum(1) - 1
             gain_B = torch.where(ahead_B < DEPTH, 1.0 / torch.log2(ahead_B.clamp_min(0).float() + 2.0), 0.0)
             gains.append(torch.where(is_candidate_B, gain_B, 0.0))
-        class_BL = torch.nn.functional.one_hot(self._class(length_B), 3).float()
+        class_BL = (self._class(length_B)[:, None] == self._classes_L).float()
         self._ndcg_LG *= 2.0 ** (-target_B.shape[0] / HALF_LIFE_EVENTS)
         self._ndcg_LG += class_BL.T @ torch.stack(gains, dim=1)
 

@@ -2,8 +2,9 @@
 
 Fresh counting is what makes online learning win on fast streams; attention learns what is left over.
 
-Shapes: B = moments, S = statistics (popularity by half-life, uniform, transitions), H = half-lives, I = item rows,
-C = columns asked for (all rows, or a sample), M = successors.
+Shapes: B = moments, S = statistics (popularity by half-life, uniform, transitions, the user's own items by frequency
+and by recency), H = half-lives, I = item rows, C = columns asked for (all rows, or a sample), M = successors,
+N = history length.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ class Evidence:
     successors_BM: Tensor  # item rows
     successor_shares_BM: Tensor  # share of each among what followed the last item
     next_BB: Tensor  # share of event j among what followed the last item of moment b, for j before b
+    own_items_BN: Tensor  # the user's history
+    frequent_BN: Tensor  # share of each entry among what the user had, all entries alike
+    recent_BN: Tensor  # the same with the n-th newest weighing 1 / n
     features_BX: Tensor  # what the gate looks at
     usable_BS: Tensor  # statistics that have any mass
     item_B: Tensor  # item rows of the batch's events (all of them, not only a block's), int64
@@ -41,14 +45,20 @@ class Evidence:
             self.successors_BM[block],
             self.successor_shares_BM[block],
             self.next_BB[block],
+            self.own_items_BN[block],
+            self.frequent_BN[block],
+            self.recent_BN[block],
             self.features_BX[block],
             self.usable_BS[block],
             self.item_B,
         )
 
 
-def gather_evidence(popularity: Popularity, transitions: Transitions, moments: Moments) -> Evidence:
-    """Read the statistics for a batch of moments. No gradient, no change."""
+def gather_evidence(popularity: Popularity, transitions: Transitions, moments: Moments, *, repeats: bool) -> Evidence:
+    """Read the statistics for a batch of moments. No gradient, no change.
+
+    The user's own items are of use only where what he had may be recommended again (``repeats``).
+    """
     time_B, last_item_B = moments.time_B, moments.history.items_BN[:, 0]
     weight_B = moments.weight_B * (moments.item_B > 0)
 
@@ -63,6 +73,11 @@ def gather_evidence(popularity: Popularity, transitions: Transitions, moments: M
     weights_BM = transitions.weights_IM[last_item_B] * discount_B[:, None]
     support_B = weights_BM.sum(1) + next_BB.sum(1)
     inverse_B = _inverse(support_B)
+
+    own_items_BN = moments.history.items_BN
+    is_own_BN = (own_items_BN > 0).float()
+    by_recency_N = 1.0 / torch.arange(1, own_items_BN.shape[1] + 1, device=time_B.device)
+    has_own_B = (moments.history.lengths_B > 0) & repeats
 
     angle_B = moments.hour_B * (2 * torch.pi / 24)
     features_BX = torch.stack(
@@ -83,8 +98,11 @@ def gather_evidence(popularity: Popularity, transitions: Transitions, moments: M
         successors_BM=transitions.successors_IM[last_item_B].long(),
         successor_shares_BM=weights_BM * inverse_B[:, None],
         next_BB=next_BB * inverse_B[:, None],
+        own_items_BN=own_items_BN,
+        frequent_BN=is_own_BN * _inverse(is_own_BN.sum(1))[:, None],
+        recent_BN=is_own_BN * by_recency_N * _inverse((is_own_BN * by_recency_N).sum(1))[:, None],
         features_BX=features_BX,
-        usable_BS=torch.stack([*(inverse_HB > 0), always_B, inverse_B > 0], dim=1),
+        usable_BS=torch.stack([*(inverse_HB > 0), always_B, inverse_B > 0, has_own_B, has_own_B], dim=1),
         item_B=moments.item_B,
     )
 
@@ -100,13 +118,14 @@ class StatisticsMixture(nn.Module):
     def __init__(self, num_half_lives: int) -> None:
         super().__init__()
         self.num_half_lives = num_half_lives
-        num_statistics = num_half_lives + 2
+        num_statistics = num_half_lives + 4
         self.hidden = nn.Linear(num_half_lives + 5, HIDDEN)
         self.output = nn.Linear(HIDDEN, num_statistics)
         with torch.no_grad():
             self.output.weight.mul_(0.1)
             self.output.bias.zero_()
-            self.output.bias[-2], self.output.bias[-1] = -3.0, 1.0  # uniform is a floor, transitions are specific
+            # Uniform is a floor; transitions and the user's own are specific.
+            self.output.bias[num_half_lives:] = torch.tensor([-3.0, 1.0, 1.0, 1.0])
 
     def gate(self, evidence: Evidence) -> Tensor:
         """[B, S] weights summing to 1; statistics without any mass get none."""
@@ -125,15 +144,19 @@ class StatisticsMixture(nn.Module):
 
         ``uniform_C`` holds 1 / number of items for those that may be recommended, else 0.
         """
-        num_half_lives = self.num_half_lives
-        scaled_BH = gate_BS[:, :num_half_lives] * evidence.scale_HB.T
-        mixing_BS = torch.cat([scaled_BH, gate_BS[:, num_half_lives : num_half_lives + 1]], dim=1)
+        popular_BH, uniform_B1, follows_B1, frequent_B1, recent_B1 = gate_BS.split_with_sizes(
+            [self.num_half_lives, 1, 1, 1, 1], dim=1
+        )
+        mixing_BS = torch.cat([popular_BH * evidence.scale_HB.T, uniform_B1], dim=1)
         mixed_BC = mixing_BS @ torch.cat([counts_HC, uniform_C[None, :]])
-        recent_BB = torch.einsum("bh,hbj->bj", gate_BS[:, :num_half_lives], evidence.recent_HBB)
-        recent_BB = recent_BB + gate_BS[:, -1:] * evidence.next_BB
-        successors_BM = gate_BS[:, -1:] * evidence.successor_shares_BM
-        where_BK = torch.cat([evidence.item_B.expand_as(recent_BB), evidence.successors_BM], dim=1)
-        extra_BK = torch.cat([recent_BB, successors_BM], dim=1)
+        recent_BB = torch.einsum("bh,hbj->bj", popular_BH, evidence.recent_HBB)
+        recent_BB = recent_BB + follows_B1 * evidence.next_BB
+        successors_BM = follows_B1 * evidence.successor_shares_BM
+        own_BN = frequent_B1 * evidence.frequent_BN + recent_B1 * evidence.recent_BN
+        where_BK = torch.cat(
+            [evidence.item_B.expand_as(recent_BB), evidence.successors_BM, evidence.own_items_BN], dim=1
+        )
+        extra_BK = torch.cat([recent_BB, successors_BM, own_BN], dim=1)
         if column_of_I is None:
             return mixed_BC.scatter_add_(1, where_BK, extra_BK)
         num_columns = counts_HC.shape[1]
@@ -144,16 +167,20 @@ class StatisticsMixture(nn.Module):
     def reasons(
         self, gate_BS: Tensor, evidence: Evidence, counts_HI: Tensor, rows_BK: Tensor, attention_BK: Tensor
     ) -> Tensor:
-        """[B, K] what speaks most for each listed item: 0 popularity, 1 transitions, 2 attention.
+        """[B, K] what speaks most for each listed item: 0 popularity, 1 transitions, 2 the user's own, 3 attention.
 
-        Attention is named where its logit, over the mean of all items, lifts the item by more than a factor e
-        and at least as much as the stronger statistic lifts it over the other one.
+        Attention is named where its logit, over the mean of all items, lifts the item by more than a factor e and
+        by more than the strongest statistic gives it over a listing by chance.
         """
-        scaled_BH = gate_BS[:, : self.num_half_lives] * evidence.scale_HB.T
-        popular_BK = torch.einsum("bh,hbk->bk", scaled_BH, counts_HI[:, rows_BK])
+        popular_BH, _, follows_B1, frequent_B1, recent_B1 = gate_BS.split_with_sizes(
+            [self.num_half_lives, 1, 1, 1, 1], dim=1
+        )
+        popular_BK = torch.einsum("bh,hbk->bk", popular_BH * evidence.scale_HB.T, counts_HI[:, rows_BK])
         is_successor_BKM = evidence.successors_BM[:, None, :] == rows_BK[:, :, None]
-        follows_BK = gate_BS[:, -1:] * (is_successor_BKM * evidence.successor_shares_BM[:, None, :]).sum(2)
-        lift_BK = (torch.log(follows_BK + 1e-12) - torch.log(popular_BK + 1e-12)).abs()
-        by_statistics_BK = (follows_BK > popular_BK).long()
-        by_attention_BK = (attention_BK > 1.0) & ((attention_BK > lift_BK) | (popular_BK + follows_BK <= 0))
-        return torch.where(by_attention_BK, 2, by_statistics_BK)
+        follows_BK = follows_B1 * (is_successor_BKM * evidence.successor_shares_BM[:, None, :]).sum(2)
+        own_BN = frequent_B1 * evidence.frequent_BN + recent_B1 * evidence.recent_BN
+        own_BK = ((evidence.own_items_BN[:, None, :] == rows_BK[:, :, None]) * own_BN[:, None, :]).sum(2)
+        strongest = torch.stack([popular_BK, follows_BK, own_BK]).max(0)
+        lift_BK = torch.log(strongest.values * counts_HI.shape[1] + 1e-12)
+        by_attention_BK = (attention_BK > 1.0) & (attention_BK > lift_BK)
+        return torch.where(by_attention_BK, 3, strongest.indices)

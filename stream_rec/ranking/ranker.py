@@ -20,7 +20,7 @@ from stream_rec.state.moments import Moments
 
 MAX_SCORES = 8_000_000  # of one block of moments: 32 MB a matrix
 FLOOR = 1e-12  # least probability of an item: keeps the logarithm finite
-REASONS = ("popular now", "follows your last item", "fits your history")
+REASONS = ("popular now", "follows your last item", "you had it before", "fits your history")
 
 
 @dataclass
@@ -72,7 +72,8 @@ class Ranker:
     def rank(self, moments: Moments, list_length: int) -> Ranked:
         """The best ``list_length`` items of each moment."""
         catalogue = shared_catalogue(self._memory, self._network)
-        evidence = gather_evidence(self._memory.popularity, self._memory.transitions, moments)
+        memory = self._memory
+        evidence = gather_evidence(memory.popularity, memory.transitions, moments, repeats=memory.allows_repeats)
         gate_BS = self._network.mixture.gate(evidence)
         query_BD = self._network.encode(moments, catalogue.vectors_ID, moments.history.items_BN)
         weight_B1 = self._blend.weight(moments.history.lengths_B)[:, None]

@@ -33,7 +33,7 @@ class Memory:
     def __init__(self, settings: Settings, device: torch.device) -> None:
         state = settings.state
         self._event_weights = settings.learning.event_weights
-        self._exclude_seen = settings.ranking.exclude_seen
+        self.allows_repeats = not settings.ranking.exclude_seen
         self._unseen_items = settings.ranking.unseen_items
         self.device = device
         self.users = Vocabulary("user", state.max_users, state.admit_user_after)
@@ -109,7 +109,7 @@ class Memory:
         users = self.users.rows([e.user_id for e in events])
         nothing = np.zeros(len(events), dtype=np.int64)
         no = np.zeros(len(events), dtype=np.bool_)
-        seen = [self.seen.of(int(user)) for user in users] if self._exclude_seen else []
+        seen = [self.seen.of(int(user)) for user in users] if not self.allows_repeats else []
         excluded = self._pairs(list(range(len(seen))), seen)
         return self._moments(events, users, nothing, no, nothing.astype(np.float32), no, excluded)
 
@@ -160,7 +160,7 @@ class Memory:
         is_new = counts.copy()
         first_seen: dict[int, int] = {}
         for index, (user, item, count) in enumerate(zip(users.tolist(), items.tolist(), counts.tolist(), strict=True)):
-            if self._exclude_seen and user:
+            if not self.allows_repeats and user:
                 moments.append(index)
                 rows.append(self.seen.of(user).copy())
                 if count:

@@ -5,7 +5,7 @@ Row 0 belongs to nobody: it is the padding item, the unknown user, and the place
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +50,11 @@ class Vocabulary:
         return len(self._row_of)
 
     @property
+    def num_waiting(self) -> int:
+        """Ids that have been sighted, but not often enough to be admitted: at most ``capacity``."""
+        return len(self._sightings)
+
+    @property
     def high_water(self) -> int:
         """Rows 0 … high_water - 1 have been in use at some time: tables need be read no further."""
         return len(self._id_of)
@@ -84,6 +89,8 @@ class Vocabulary:
         room is needed, never one that this call uses; 3. gives rows to the admitted.
         """
         self.tick += 1
+        # All at once before the loop: a newcomer must not take the row of whoever comes later in this very call.
+        self._last_used[self.rows(ids)] = self.tick
         result = Assigned(np.zeros(len(ids), dtype=np.int64))
         for index, id_ in enumerate(ids):
             row = self._row_of.get(id_, NOBODY)
@@ -93,8 +100,7 @@ class Vocabulary:
                     self._row_of[id_] = row
                     self._id_of[row] = id_
                     result.new.append(row)
-            # Set at once, not after the loop: a later id of this very call must not retire this row.
-            self._last_used[row] = self.tick
+                    self._last_used[row] = self.tick
             result.rows[index] = row
         return result
 
@@ -135,16 +141,6 @@ class Vocabulary:
     def _forget(self, row: int) -> None:
         del self._row_of[self.id(row)]
         self._id_of[row] = None
-
-    def retire(self, ids: Collection[str]) -> list[int]:
-        """Forget these ids now (gone from the catalogue); unknown ones are ignored. Returns the rows freed."""
-        rows = [self._row_of[id_] for id_ in ids if id_ in self._row_of]
-        for row in rows:
-            self._forget(row)
-            self._last_used[row] = 0
-        self._free.extend(rows)
-        self.num_evicted += len(rows)
-        return rows
 
     def take_evicted(self) -> int:
         """Rows retired since the last call: for counters."""
