@@ -19,8 +19,12 @@ def step_rows(
     """Row-wise Adagrad (as DLRM's embedding tables, Naumov et al. 2019), with accumulators that forget.
 
     ``retention`` multiplies a row's accumulator at each touch: after a drift, rows that have learnt for long can
-    move again. ``rows_R`` must not repeat a row; rows whose gradient is zero are left exactly as they are.
+    move again. ``rows_R`` must not repeat a row, save row 0: its first gradient counts, the others are fillers. Rows
+    whose gradient is zero are left exactly as they are.
     """
+    if isinstance(rows_R, Tensor):
+        # Which of several writes to one row stays is undefined on an accelerator: let all of them write the same.
+        grad_RW = torch.where(rows_R[:, None] > 0, grad_RW, grad_RW[:1])
     square_R = grad_RW.square().mean(1)
     touched_R = sound & (square_R > 0)
     old_R = table.accumulator_I[rows_R]
