@@ -35,7 +35,7 @@ class WorkerSettings(Section):
         pattern=r"^[A-Za-z0-9._-]+$",
         description="Unique name of this worker: its transactional id and its folder of snapshots.",
     )
-    seed: int = Field(default=1, ge=0, description="Seed of every random stream.")
+    seed: int = Field(default=1, ge=0, le=2**32 - 1, description="Seed of every random stream.")
     device: str = Field(
         default="cpu",
         pattern=r"^(cpu|cuda|mps|xpu|meta)(:[0-9]+)?$",

@@ -49,7 +49,7 @@ class Network:
     def new_items(self, rows: list[int], counter: int) -> None:
         """Rows got new owners. What they start from follows from the seed and ``counter`` (the batch) alone."""
         rows_R = torch.tensor(rows, device=self.device)
-        generator = torch.Generator().manual_seed((self._seed << 40) + counter)
+        generator = torch.Generator().manual_seed((self._seed << 31) + counter)  # below 2^63: torch takes no more
         self.item_in.reset(rows_R, generator)
         self.item_out.reset(rows_R, generator)
 
