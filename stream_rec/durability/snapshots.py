@@ -1,8 +1,9 @@
 """Snapshots: one directory each, whole or not there at all, read without executing anything.
 
-``<directory>/<worker>/snapshot-<batch>/`` holds ``tensors.safetensors``, ``values.json`` and ``manifest.json``
-with the format version, the positions that the state reflects, and a SHA-256 of each file. It is written under
-another name, synced, and renamed into place; what is left of an interrupted attempt is never taken for one.
+``<directory>/<worker>/snapshot-<batch>/`` holds ``tensors.safetensors``, ``values.json``, ``manifest.json`` with the
+format version and the positions that the state reflects, and ``SHA256SUMS`` over these (``sha256sum -c`` reads it).
+It is written under another name, synced, and renamed into place; what is left of an interrupted attempt is never
+taken for one.
 """
 
 from __future__ import annotations
@@ -28,21 +29,20 @@ from stream_rec.records import Position
 from stream_rec.telemetry.logging import get_logger
 
 FORMAT_VERSION = 1
-TENSORS, VALUES, MANIFEST = "tensors.safetensors", "values.json", "manifest.json"
+TENSORS, VALUES, MANIFEST, CHECKSUMS = "tensors.safetensors", "values.json", "manifest.json", "SHA256SUMS"
 PREFIX, UNFINISHED = "snapshot-", "unfinished-"
 
 log = get_logger(__name__)
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What a snapshot is, and how to tell that it is whole."""
+    """What a snapshot is."""
 
     format_version: int
     stream_rec_version: str
     batch: int
     positions: list[Position]
     shaping_settings: dict[str, Any]  # those that the state cannot be read without
-    sha256: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,15 @@ class SnapshotStore:
         """Write one and return its path and size in bytes.
 
         Effects: 1. the files are written and synced under another name; 2. the directory is renamed into place;
-        3. all but the newest ``keep`` are removed. A failure before 2 leaves earlier snapshots as they were.
+        3. all but the newest ``keep`` are removed. A failure before 2 leaves earlier snapshots as they were, and what
+        an interrupted attempt has left is removed by the next.
         """
         target = self.directory / f"{PREFIX}{batch:012d}"
         unfinished = self.directory / f"{UNFINISHED}{batch:012d}"
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(unfinished, ignore_errors=True)
+            for left_over in self.directory.glob(f"{UNFINISHED}*"):
+                shutil.rmtree(left_over, ignore_errors=True)
             unfinished.mkdir()
             tensors: dict[str, torch.Tensor] = {}
             values = _split(state, (), tensors)
@@ -94,20 +96,21 @@ class SnapshotStore:
                 batch=batch,
                 positions=sorted(positions),
                 shaping_settings=self._shaping,
-                sha256={name: _sha256(unfinished / name) for name in (TENSORS, VALUES)},
             )
             (unfinished / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
-            for name in (TENSORS, VALUES, MANIFEST):
+            (unfinished / CHECKSUMS).write_text("".join(_checksums(unfinished)), encoding="utf-8")
+            size_bytes = sum(file.stat().st_size for file in unfinished.iterdir())
+            for name in (TENSORS, VALUES, MANIFEST, CHECKSUMS):
                 _sync(unfinished / name)
             _sync(unfinished)
             shutil.rmtree(target, ignore_errors=True)
             unfinished.rename(target)
             _sync(self.directory)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise SnapshotError(f"snapshot {target} cannot be written: {error}") from error
-        size_bytes = sum(file.stat().st_size for file in target.iterdir())
-        for old in self._paths()[self._keep :]:
+        # One with a later number was passed over at the start as damaged: it must not count in place of a good one.
+        for old in [path for path in self._paths() if path.name <= target.name][self._keep :]:
             shutil.rmtree(old, ignore_errors=True)
         return target, size_bytes
 
@@ -152,12 +155,13 @@ class SnapshotStore:
 
 
 def _read(path: Path) -> tuple[Snapshot, dict[str, Any]]:
+    stored, found = (path / CHECKSUMS).read_text(encoding="utf-8"), _checksums(path)
+    if stored != "".join(found):
+        wrong = [line.split()[1] for line in found if line not in stored.splitlines(keepends=True)]
+        raise ValueError(f"{', '.join(wrong) or CHECKSUMS} does not match its SHA-256")
     manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest)
     if manifest.format_version != FORMAT_VERSION:
         raise ValueError(f"format version {manifest.format_version}, this release reads {FORMAT_VERSION}")
-    for name in (TENSORS, VALUES):
-        if _sha256(path / name) != manifest.sha256[name]:
-            raise ValueError(f"{name} does not match its SHA-256")
     tensors = load_file(path / TENSORS)
     state = _join(msgspec.json.decode((path / VALUES).read_bytes()), tensors)
     return Snapshot(path, manifest.batch, manifest.positions, state), manifest.shaping_settings
@@ -186,9 +190,13 @@ def _join(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     return {key: _join(item, tensors) for key, item in value.items()}
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _checksums(path: Path) -> list[str]:
+    """The lines of ``SHA256SUMS`` for the files as they are."""
+    lines = []
+    for name in (TENSORS, VALUES, MANIFEST):
+        with (path / name).open("rb") as file:
+            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
+    return lines
 
 
 def _sync(path: Path) -> None:
