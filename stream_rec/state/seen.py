@@ -91,12 +91,12 @@ class SeenItems:
 
     def forget_items(self, items: list[int], num_users: int) -> None:
         """Take retired item rows out of all sets: the row will belong to another item. One pass over the pool."""
-        gone = np.isin(self._pool[: self._pool_used], np.asarray(items, dtype=np.int32))
-        if not gone.any():
-            return
-        hits = np.flatnonzero(gone)
         users = np.flatnonzero(self._count[:num_users])
         users = users[np.argsort(self._start[users], kind="stable")]
+        # Blocks that were given back still hold old rows, so there can be hits though nobody has anything.
+        hits = np.flatnonzero(np.isin(self._pool[: self._pool_used], np.asarray(items, dtype=np.int32)))
+        if not len(hits) or not len(users):
+            return
         owner = users[np.searchsorted(self._start[users], hits, side="right") - 1]
         inside = hits < self._start[owner] + self._count[owner]
         for user in np.unique(owner[inside]):
