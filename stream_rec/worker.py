@@ -21,10 +21,12 @@ from stream_rec.records import (
     Effects,
     Event,
     JournalRecord,
+    Origin,
     Polled,
     Position,
     Received,
     Recommendation,
+    Rejected,
     StepReport,
 )
 from stream_rec.telemetry.health import Health
@@ -120,21 +122,22 @@ class Worker:
             self._look_around(sound=True)
             return None
         self._take_catalogue(polled)
-        new = [r for r in polled.received if r.origin.offset >= self._learnt_to.get(_partition(r), 0)]
+        new = [r for r in polled.received if not _is_before(r.origin, self._learnt_to)]
+        published_to = {(p.topic, p.partition): p.offset for p in self._source.committed()}
         loss, rates = self._score_and_learn([r.event for r in new])
         for position in polled.next_positions:
             key = (position.topic, position.partition)
             self._learnt_to[key] = max(position.offset, self._learnt_to.get(key, 0))
-        effects, num_replayed = self._effects(polled)
-        effects = self._timed("publish", lambda: self._publish(effects))
+        lists = [] if self._fresh else self._timed("rank", lambda: self._rank(polled.received))
+        prepared = self._effects(polled, lists, published_to)
+        effects = self._timed("publish", lambda: self._publish(prepared, polled))
         acknowledged_ms = self._clock.now_ms()
-        if effects.lists:
-            # The log's own time, so that a replay judges the baselines as of then.
-            newest_ms = max(r.caused_by.timestamp_ms for r in effects.lists)
-            self._evaluator.remember(effects.lists, newest_ms)
+        self._remember(lists, {one.user_id for one in prepared.lists} - {one.user_id for one in effects.lists})
         if self._clock.monotonic_s() >= self._snapshot_due_s:
             self._timed("snapshot", self._snapshot)
-        return self._report(polled, effects, new, num_replayed, loss, rates, acknowledged_ms)
+        replayed = [r for r in new if _is_before(r.origin, published_to)]
+        learnt = [r for r in new if not _is_before(r.origin, published_to)]
+        return self._report(effects, learnt, replayed, loss, rates, acknowledged_ms)
 
     # -- poll --------------------------------------------------------------------------------------------------
 
@@ -183,28 +186,27 @@ class Worker:
         rates = learner.rates()
         return self._timed("learn", lambda: learner.learn(moments)), rates
 
-    def _effects(self, polled: Polled) -> tuple[Effects, int]:
-        """What this batch shows to the world; and how many of its events had been shown before a restart."""
-        published_to = {(p.topic, p.partition): p.offset for p in self._source.committed()}
-        to_publish = [r for r in polled.received if r.origin.offset >= published_to.get(_partition(r), 0)]
-        rejected = [
-            r for r in polled.rejected if r.origin.offset >= published_to.get((r.origin.topic, r.origin.partition), 0)
-        ]
-        positions = [p for p in polled.next_positions if p.offset > published_to.get((p.topic, p.partition), -1)]
-        lists = [] if self._fresh else self._timed("rank", lambda: self._rank(to_publish))
+    def _effects(self, polled: Polled, lists: list[Recommendation], published_to: dict[Partition, int]) -> Effects:
+        """What this batch shows to the world: all of it that was not shown before a restart."""
+        origins = [r.origin for r in polled.received] + [r.origin for r in polled.rejected]
         taken: dict[Partition, list[int]] = defaultdict(list)
-        for origin in [r.origin for r in to_publish] + [r.origin for r in rejected]:
-            taken[origin.topic, origin.partition].append(origin.offset)
+        for origin in origins:
+            if not _is_before(origin, published_to):
+                taken[origin.topic, origin.partition].append(origin.offset)
+        positions = [p for p in polled.next_positions if p.offset > published_to.get((p.topic, p.partition), -1)]
+        rejected = [r for r in polled.rejected if not _is_before(r.origin, published_to)]
         journal = JournalRecord(
             worker=self._settings.worker.name,
             batch=self._learner.batch,
             taken=[
                 (p.topic, p.partition, min(taken[p.topic, p.partition], default=p.offset), p.offset) for p in positions
             ],
-            num_learnt=len(to_publish),
+            num_learnt=sum(not _is_before(r.origin, published_to) for r in polled.received),
             num_rejected=len(rejected),
         )
-        return Effects(lists, rejected, journal, positions), len(polled.received) - len(to_publish)
+        return Effects(
+            [one for one in lists if not _is_before(one.caused_by, published_to)], rejected, journal, positions
+        )
 
     def _rank(self, received: list[Received]) -> list[Recommendation]:
         """One fresh list for every user among these events, seen from just after his newest."""
@@ -220,7 +222,7 @@ class Worker:
 
     # -- publish -----------------------------------------------------------------------------------------------
 
-    def _publish(self, effects: Effects) -> Effects:
+    def _publish(self, effects: Effects, polled: Polled) -> Effects:
         """Publish until it is acknowledged; returns what was.
 
         While the broker is away the effects wait here and nothing is polled: nothing is lost, nothing piles up.
@@ -236,7 +238,7 @@ class Worker:
                 raise
             except RebalancedError as error:
                 log.warning("rebalanced before the commit, publishing again", error=str(error))
-                effects = self._still_owned(effects)
+                effects = self._still_owned(effects, polled)
             except BrokerError as error:
                 if self._stopping:
                     raise
@@ -246,21 +248,32 @@ class Worker:
             self._metrics.publish_retries.inc()
         return effects
 
-    def _still_owned(self, effects: Effects) -> Effects:
-        owned = self._source.assignment()
-        journal = effects.journal
-        return Effects(
-            lists=[r for r in effects.lists if (r.caused_by.topic, r.caused_by.partition) in owned],
-            rejected=[r for r in effects.rejected if (r.origin.topic, r.origin.partition) in owned],
-            journal=JournalRecord(
-                journal.worker,
-                journal.batch,
-                [taken for taken in journal.taken if (taken[0], taken[1]) in owned],
-                journal.num_learnt,
-                journal.num_rejected,
-            ),
-            next_positions=[p for p in effects.next_positions if (p.topic, p.partition) in owned],
+    def _still_owned(self, effects: Effects, polled: Polled) -> Effects:
+        """Without the partitions that have gone; dead letters of the catalogue belong to no partition of the group."""
+        lost = {(p.topic, p.partition) for p in effects.next_positions} - self._source.assignment()
+        first = {(topic, partition): at for topic, partition, at, _ in effects.journal.taken}
+        kept = {partition: at for partition, at in first.items() if partition not in lost}
+        rejected = [r for r in effects.rejected if _partition(r) not in lost]
+        journal = JournalRecord(
+            effects.journal.worker,
+            effects.journal.batch,
+            taken=[taken for taken in effects.journal.taken if (taken[0], taken[1]) in kept],
+            num_learnt=sum(r.origin.offset >= kept[_partition(r)] for r in polled.received if _partition(r) in kept),
+            num_rejected=len(rejected),
         )
+        return Effects(
+            lists=[one for one in effects.lists if (one.caused_by.topic, one.caused_by.partition) not in lost],
+            rejected=rejected,
+            journal=journal,
+            next_positions=[p for p in effects.next_positions if (p.topic, p.partition) not in lost],
+        )
+
+    def _remember(self, lists: list[Recommendation], lost: set[str]) -> None:
+        """Tell the evaluator what users see: not what was lost, but also what they were shown before a restart."""
+        shown = [one for one in lists if one.user_id not in lost]
+        if shown:
+            # The log's own time, so that a replay judges the baselines as of then.
+            self._evaluator.remember(shown, max(one.caused_by.timestamp_ms for one in shown))
 
     # -- snapshot and report -----------------------------------------------------------------------------------
 
@@ -285,22 +298,21 @@ class Worker:
 
     def _report(
         self,
-        polled: Polled,
         effects: Effects,
-        new: list[Received],
-        num_replayed: int,
+        learnt: list[Received],
+        replayed: list[Received],
         loss: float,
         rates: dict[str, float],
         acknowledged_ms: int,
     ) -> StepReport:
         learner, memory = self._learner, self._learner.memory
-        skipped = bool(new) and loss != loss
+        skipped = bool(learnt or replayed) and loss != loss
         if skipped:
             log.warning("step left out: loss or gradient was not finite", batch=learner.batch)
         report = StepReport(
             batch=learner.batch,
-            num_learnt=len(new),
-            num_replayed=num_replayed,
+            num_learnt=len(learnt),
+            num_replayed=len(replayed),
             num_rejected=len(effects.rejected),
             lists=effects.lists,
             lag_records=self._look_around(sound=not skipped),
@@ -313,17 +325,18 @@ class Worker:
             num_items=len(memory.items),
             phase_s=self._phase_s,
         )
-        self._measure(report, new, effects)
+        self._measure(report, learnt, replayed, effects)
         if self._on_step:
             self._on_step(report)
         return report
 
-    def _measure(self, report: StepReport, new: list[Received], effects: Effects) -> None:
+    def _measure(self, report: StepReport, learnt: list[Received], replayed: list[Received], effects: Effects) -> None:
         metrics, memory = self._metrics, self._learner.memory
         metrics.observe_step(report)
-        metrics.count_events([r.event.type for r in new], "learnt")
+        metrics.count_events([r.event.type for r in replayed], "replayed")
+        metrics.count_events([r.event.type for r in learnt], "learnt")
         metrics.count_rejected(effects.rejected)
-        if new:
+        if learnt or replayed:
             metrics.gradient_norm.set(self._learner.gradient_norm)
         for vocabulary in (memory.users, memory.items):
             metrics.set_vocabulary(vocabulary.kind, len(vocabulary), vocabulary.capacity)
@@ -354,8 +367,12 @@ class Worker:
         return result
 
 
-def _partition(received: Received) -> Partition:
-    return received.origin.topic, received.origin.partition
+def _partition(record: Received | Rejected) -> Partition:
+    return record.origin.topic, record.origin.partition
+
+
+def _is_before(at: Origin | CausedBy, positions: dict[Partition, int]) -> bool:
+    return at.offset < positions.get((at.topic, at.partition), 0)
 
 
 def _cause(received: Received) -> CausedBy:
