@@ -66,7 +66,7 @@ def _run(settings: Settings, simulator: ShopSimulator, num_events: int, rate: fl
     reader = ReadBack(settings.kafka, settings.topics)
     demo = Demo(settings, simulator, num_events)
     source = KafkaEventSource(settings.kafka, settings.topics, settings.decode, settings.worker.name)
-    sink = KafkaSink(settings.kafka, settings.topics, settings.worker.name, source.group_metadata)
+    sink = KafkaSink(settings.kafka, settings.topics, settings.worker.name, source.group_metadata, source.assignment)
     with KafkaEventWriter(settings.kafka, settings.topics) as writer:
         topics = {"events": settings.topics.events.name, "items": settings.topics.items.name}
 

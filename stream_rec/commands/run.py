@@ -46,7 +46,9 @@ def main(settings: Settings) -> int:
 def _run(settings: Settings, assembly: Assembly) -> None:
     source = KafkaEventSource(settings.kafka, settings.topics, settings.decode, settings.worker.name)
     try:
-        sink = KafkaSink(settings.kafka, settings.topics, settings.worker.name, source.group_metadata)
+        sink = KafkaSink(
+            settings.kafka, settings.topics, settings.worker.name, source.group_metadata, source.assignment
+        )
         try:
             snapshots = SnapshotStore(settings) if settings.snapshot.enabled else None
             worker = assembly.worker(source, sink, snapshots=snapshots)
