@@ -88,7 +88,7 @@ class Clock:
         self.move(seconds)
 
 
-class Crash(Exception):
+class Crashed(Exception):  # noqa: N818 - it is no error, it is the end
     """The process is gone, as after SIGKILL."""
 
 
@@ -125,7 +125,7 @@ class ScriptedSource:
     """
 
     def __init__(self, script: Iterable[Entry], clock: Clock, happened: list[str]) -> None:
-        self._script = deque(script)
+        self.script = deque(script)
         self._clock = clock
         self._happened = happened
         self.owned = {(TOPIC, 0), (TOPIC, 1)}
@@ -143,8 +143,8 @@ class ScriptedSource:
         self._happened.append("poll")
         polled = Polled()
         positions: dict[tuple[str, int], Position] = {}
-        while self._script and len(polled.received) + len(polled.rejected) < max_records:
-            entry = self._script[0]
+        while self.script and len(polled.received) + len(polled.rejected) < max_records:
+            entry = self.script[0]
             if isinstance(entry, End):
                 break
             if isinstance(entry, Pause):
@@ -153,17 +153,17 @@ class ScriptedSource:
                 waited_s = min(entry.seconds, timeout_s)
                 self._clock.move(waited_s)
                 timeout_s -= waited_s
-                self._script.popleft()
+                self.script.popleft()
                 if entry.seconds > waited_s:
-                    self._script.appendleft(Pause(entry.seconds - waited_s))
+                    self.script.appendleft(Pause(entry.seconds - waited_s))
                     return polled
                 continue
-            self._script.popleft()
+            self.script.popleft()
             self._bring(entry, polled, positions)
         polled.next_positions = list(positions.values())
-        if self._script and isinstance(self._script[0], End):
+        if self.script and isinstance(self.script[0], End):
             polled.ended = True
-        elif not self._script and not len(polled):
+        elif not self.script and not len(polled):
             self._clock.move(timeout_s)
             self._num_idle += 1
             assert self._num_idle < 1_000, "the script is over, and nobody stops the worker"
@@ -171,7 +171,7 @@ class ScriptedSource:
 
     def _bring(self, entry: Entry, polled: Polled, positions: dict[tuple[str, int], Position]) -> None:
         if isinstance(entry, Abort):
-            raise Crash
+            raise Crashed
         if isinstance(entry, ItemUpdate):
             polled.item_updates.append(entry)
         elif isinstance(entry, Passed):
