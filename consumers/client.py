@@ -11,18 +11,6 @@ from kafka.errors import KafkaConfigurationError, KafkaError
 from stream_rec.config import KafkaSettings
 from stream_rec.errors import BrokerError, SettingsError
 
-# Settings that carry a promise of this package; what the user may turn instead.
-RESERVED = {
-    "bootstrap_servers": "kafka.bootstrap_servers",
-    "group_id": "kafka.group_id",
-    "auto_offset_reset": "kafka.start",
-    "enable_auto_commit": "nothing: offsets are committed with the lists, in one transaction",
-    "isolation_level": "nothing: records of aborted transactions are never read",
-    "partition_assignment_strategy": "nothing: the assignment is cooperative-sticky (KIP-429)",
-    "allow_auto_create_topics": "topics.create_missing",
-    "key_deserializer": "nothing: records are decoded by consumers/decode.py",
-    "value_deserializer": "nothing: records are decoded by consumers/decode.py",
-}
 CLOSE_TIMEOUT_MS = 5_000
 
 
@@ -30,17 +18,19 @@ def new_consumer(kafka: KafkaSettings, client_id: str, **ours: Any) -> KafkaCons
     """A KafkaConsumer with ``kafka.client`` and ``kafka.consumer`` passed through, and ``ours`` on top.
 
     Blocks until a broker has answered, for at most ``bootstrap_timeout_ms`` (10 s unless set). Raises SettingsError
-    for an option that kafka-python does not know or that is not the user's to set, BrokerError where no broker
-    answers.
+    for an option that kafka-python does not know, BrokerError where no broker answers.
     """
     require_crc32c()
-    options: dict[str, Any] = {"client_id": client_id, "bootstrap_timeout_ms": 10_000}
-    for section, given in (("kafka.client", kafka.client), ("kafka.consumer", kafka.consumer)):
-        for key, value in given.items():
-            if key in RESERVED:
-                raise SettingsError(f"{section}.{key} cannot be set here; use {RESERVED[key]}")
-            # TOML has no tuples, and kafka-python compares versions as tuples.
-            options[key] = tuple(value) if key == "api_version" and isinstance(value, list) else value
+    options: dict[str, Any] = {
+        "client_id": client_id,
+        "bootstrap_timeout_ms": 10_000,
+        # kafka-python's half a minute would make every short outage a long one.
+        "reconnect_backoff_max_ms": 2_000,
+        **kafka.client,
+        **kafka.consumer,
+    }
+    if isinstance(options.get("api_version"), list):
+        options["api_version"] = tuple(options["api_version"])  # TOML has no tuples
     options |= {
         "bootstrap_servers": kafka.bootstrap_servers,
         "enable_auto_commit": False,

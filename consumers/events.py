@@ -144,7 +144,8 @@ class KafkaEventSource:
         self._catalogue.close()
         # Whoever takes over waits for the session to time out where the broker cannot hear that we leave.
         with suppress(RetriableError):
-            self._consumer.close(autocommit=False, timeout_ms=CLOSE_TIMEOUT_MS)
+            patience_ms = CLOSE_TIMEOUT_MS if self._connected else PROBE_TIMEOUT_MS
+            self._consumer.close(autocommit=False, timeout_ms=patience_ms)
 
     def _fetch(self, wait_s: float) -> None:
         room = self._kafka.max_buffered - len(self._buffer)

@@ -8,32 +8,24 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from stream_rec.config import KafkaSettings
-from stream_rec.errors import BrokerError, SettingsError
+from stream_rec.errors import BrokerError
 
-# Settings that carry a promise of this package; what the user may turn instead.
-RESERVED = {
-    "bootstrap_servers": "kafka.bootstrap_servers",
-    "compression_type": "kafka.compression",
-    "transaction_timeout_ms": "kafka.transaction_timeout_ms",
-    "max_block_ms": "kafka.max_block_ms",
-    "transactional_id": "worker.name",
-    "enable_idempotence": "nothing: a retried record must not appear twice",
-    "acks": "nothing: every replica in sync has a record before it counts as published",
-    "allow_auto_create_topics": "topics.create_missing",
-    "key_serializer": "nothing: records are encoded by producers/",
-    "value_serializer": "nothing: records are encoded by producers/",
-}
 DEFAULT_MAX_REQUEST_BYTES = 1_048_576
 DISCARD_TIMEOUT_S = 1.0
 
 
 def client_options(kafka: KafkaSettings, client_id: str) -> dict[str, Any]:
-    """``kafka.client`` as every kafka-python client takes it; SettingsError for what is not the user's to set."""
-    return {
+    """``kafka.client`` as every kafka-python client takes it."""
+    options = {
         "client_id": client_id,
+        # kafka-python's half a minute would make every short outage a long one.
+        "reconnect_backoff_max_ms": 2_000,
+        **kafka.client,
         "bootstrap_servers": kafka.bootstrap_servers,
-        **_given("kafka.client", kafka.client),
     }
+    if isinstance(options.get("api_version"), list):
+        options["api_version"] = tuple(options["api_version"])  # TOML has no tuples
+    return options
 
 
 def producer_options(kafka: KafkaSettings, client_id: str) -> dict[str, Any]:
@@ -41,21 +33,13 @@ def producer_options(kafka: KafkaSettings, client_id: str) -> dict[str, Any]:
     return {
         "bootstrap_timeout_ms": min(10_000, kafka.max_block_ms),
         **client_options(kafka, client_id),
-        **_given("kafka.producer", kafka.producer),
+        **kafka.producer,
         "compression_type": None if kafka.compression == "none" else kafka.compression,
         "max_block_ms": kafka.max_block_ms,
         "allow_auto_create_topics": False,
         "enable_idempotence": True,
         "acks": "all",
     }
-
-
-def _given(section: str, options: dict[str, Any]) -> dict[str, Any]:
-    for key in options:
-        if key in RESERVED:
-            raise SettingsError(f"{section}.{key} cannot be set here; use {RESERVED[key]}")
-    # TOML has no tuples, and kafka-python compares versions as tuples.
-    return {k: tuple(v) if k == "api_version" and isinstance(v, list) else v for k, v in options.items()}
 
 
 def unreachable(kafka: KafkaSettings, what: str, error: BaseException) -> BrokerError:

@@ -61,8 +61,9 @@ def _cut(letter: DeadLetter, why: Headers, max_bytes: int) -> DeadLetter:
     left = max_bytes - OVERHEAD_BYTES - _headers_bytes(longest)
     cut = ["value"] if value else []
     if sizes["headers"] + sizes["key"] > left:
-        headers = []
-        cut.append("headers")
+        if headers:
+            headers = []
+            cut.append("headers")
         if sizes["key"] > left:
             key = (key or b"")[: max(0, left)]
             cut.append("key")

@@ -100,7 +100,7 @@ class KafkaEventWriter:
 
     def close(self) -> None:
         """Flush what can be flushed in ten seconds, release sockets and threads. Idempotent."""
-        close_producer(self._producer, CLOSE_TIMEOUT_S)
+        close_producer(self._producer, min(CLOSE_TIMEOUT_S, self._kafka.max_block_ms / 1000))
 
     def _note(self, error: BaseException) -> None:
         with self._lock:

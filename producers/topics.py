@@ -27,8 +27,6 @@ def ensure_topics(kafka: KafkaSettings, topics: TopicsSettings) -> list[str]:
     """
     wanted = [topics.events, topics.items, topics.recommendations, topics.dead_letters, topics.journal]
     names = [topic.name for topic in wanted]
-    if len(set(names)) < len(names):
-        raise SettingsError(f"topics: two of the five have the same name, they are {', '.join(names)}; name each apart")
     with _admin(kafka) as admin:
         missing = _missing(kafka, admin.describe_topics(names))
         if missing and not topics.create_missing:

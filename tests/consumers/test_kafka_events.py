@@ -287,20 +287,25 @@ def test_records_deleted_under_a_reader_that_lags_are_an_error_and_not_a_silent_
     assert [r.origin.offset for r in rejected] == list(range(len(rejected)))
 
 
-def test_settings_that_carry_a_promise_cannot_be_turned(
+def test_an_option_that_kafka_python_does_not_know_is_a_settings_error(
     kafka_settings: KafkaSettings, kafka_topics: TopicsSettings
 ) -> None:
-    for key, instead in (
-        ("group_id", "kafka.group_id"),
-        ("isolation_level", "nothing"),
-        ("auto_offset_reset", "start"),
-    ):
-        kafka = kafka_settings.model_copy(update={"consumer": {key: "x"}})
-        with pytest.raises(SettingsError, match=rf"kafka\.consumer\.{key} cannot be set here; use .*{instead}"):
-            KafkaEventSource(kafka, kafka_topics, DecodeSettings(), "w")
+    ensure_topics(kafka_settings, kafka_topics)
     kafka = kafka_settings.model_copy(update={"consumer": {"fetch_max_byte": 1}})
+
     with pytest.raises(SettingsError, match="fetch_max_byte"):
         KafkaEventSource(kafka, kafka_topics, DecodeSettings(), "w")
+
+
+def test_options_of_the_user_are_passed_through_and_ours_stay_ours(
+    open_source: Callable[..., KafkaEventSource], writer: KafkaEventWriter
+) -> None:
+    client = {"reconnect_backoff_ms": 77, "api_version": [4, 0]}
+    config = open_source(client=client, consumer={"fetch_max_bytes": 5_000_000, "isolation_level": "read_uncommitted"})
+
+    used = config._consumer.config
+    assert (used["reconnect_backoff_ms"], used["fetch_max_bytes"]) == (77, 5_000_000)
+    assert (used["isolation_level"], used["enable_auto_commit"]) == ("read_committed", False)
 
 
 def test_no_broker_is_an_error_that_names_the_servers(kafka_topics: TopicsSettings) -> None:
