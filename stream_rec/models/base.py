@@ -14,11 +14,14 @@ from torch import Tensor, nn
 
 @dataclass
 class Inputs:
-    """What an encoder may read. ``items_BN`` points into ``vectors_RD``; 0 is an empty slot, whose vector is row 0."""
+    """What an encoder may read. ``items_BN`` points into ``vectors_RD``; 0 is an empty slot, whose vector is row 0.
+
+    Types and situations of empty slots hold anything: what once stood there is not wiped out.
+    """
 
     vectors_RD: Tensor  # input vectors of the working set: id embedding + attributes
     items_BN: Tensor  # int64
-    gaps_BN: Tensor  # seconds from that interaction to this moment, >= 0, int64
+    gaps_BN: Tensor  # seconds from that interaction to this moment, >= 0, int64; 0 in an empty slot
     types_BN: Tensor  # event type rows, int64
     situations_BN: Tensor  # hashed context of that interaction, int64
     lengths_B: Tensor  # interactions in the history, int64

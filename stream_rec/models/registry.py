@@ -8,6 +8,8 @@ from stream_rec.config import Settings
 from stream_rec.models.attention import AttentionEncoder
 from stream_rec.models.base import Encoder
 
+ENCODERS = {"attention": AttentionEncoder}
+
 
 def make_encoder(settings: Settings, device: torch.device) -> Encoder:
     """The encoder that ``model.encoder`` names, on ``device``, with weights that follow from ``worker.seed``."""
@@ -15,7 +17,7 @@ def make_encoder(settings: Settings, device: torch.device) -> Encoder:
     # The weights are drawn on the CPU, so that every device starts from the same ones; meta keeps shapes only.
     with torch.random.fork_rng(devices=[]), torch.device("meta" if device.type == "meta" else "cpu"):
         torch.manual_seed(settings.worker.seed)
-        encoder = {"attention": AttentionEncoder}[model.encoder](
+        encoder = ENCODERS[model.encoder](
             dimension=model.dimension,
             history_length=state.history_length,
             num_layers=model.num_layers,
