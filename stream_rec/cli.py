@@ -137,6 +137,9 @@ def demo(
     kafka: Annotated[
         bool, typer.Option("--kafka", help="Through a real Apache Kafka broker, started for it (needs Java and Maven).")
     ] = False,
+    picture: Annotated[
+        Path | None, typer.Option(help="Save the last view as an SVG file.", show_default="none")
+    ] = None,
     config: Config = None,
     overrides: Set = None,
 ) -> None:
@@ -147,7 +150,15 @@ def demo(
     settings = _start(config, [*(overrides or []), *([] if seed is None else [f"worker.seed={seed}"])])
     from stream_rec.commands import demo as command
 
-    code = command.main(settings, seconds=seconds, num_events=events, rate=rate, seed=settings.worker.seed, kafka=kafka)
+    code = command.main(
+        settings,
+        seconds=seconds,
+        num_events=events,
+        rate=rate,
+        seed=settings.worker.seed,
+        kafka=kafka,
+        picture=picture,
+    )
     raise typer.Exit(code)
 
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -17,7 +18,7 @@ from stream_rec.commands.assembly import Assembly
 from stream_rec.config import Settings
 from stream_rec.console.summary import Ceiling
 from stream_rec.console.terminal import DemoView
-from stream_rec.errors import BrokerError
+from stream_rec.errors import BrokerError, SettingsError
 from stream_rec.ports import Sink, Source
 from stream_rec.records import Polled, StepReport
 from stream_rec.telemetry.logging import configure_logging
@@ -30,12 +31,21 @@ Append = Callable[[SimulatedRecord], None]
 
 
 def main(
-    settings: Settings, *, seconds: float, num_events: int | None, rate: float | None, seed: int, kafka: bool
+    settings: Settings,
+    *,
+    seconds: float,
+    num_events: int | None,
+    rate: float | None,
+    seed: int,
+    kafka: bool,
+    picture: Path | None = None,
 ) -> int:
     """Run for about ``seconds``, or for ``num_events``, and print a summary; 130 where Ctrl-C ended it.
 
-    Half-way the shop's tastes shift and new items come in.
+    Half-way the shop's tastes shift and new items come in. Raises SettingsError for a ``picture`` that cannot be saved.
     """
+    if picture and not picture.absolute().parent.is_dir():
+        raise SettingsError(f"--picture {picture}: there is no folder {picture.absolute().parent}")
     rate = rate or DEFAULT_RATE
     num_events = num_events or max(2, round(seconds * rate))
     settings = _for_demo(settings)
@@ -45,8 +55,8 @@ def main(
     if kafka:
         from stream_rec.commands.demo_kafka import run_on_kafka
 
-        return run_on_kafka(settings, simulator, num_events, rate)
-    return _run_in_memory(settings, simulator, num_events, rate)
+        return run_on_kafka(settings, simulator, num_events, rate, picture)
+    return _run_in_memory(settings, simulator, num_events, rate, picture)
 
 
 def _for_demo(settings: Settings) -> Settings:
@@ -54,7 +64,9 @@ def _for_demo(settings: Settings) -> Settings:
     return settings.model_copy(update={"evaluation": evaluation})
 
 
-def _run_in_memory(settings: Settings, simulator: ShopSimulator, num_events: int, rate: float) -> int:
+def _run_in_memory(
+    settings: Settings, simulator: ShopSimulator, num_events: int, rate: float, picture: Path | None
+) -> int:
     # As much as two batches may wait: a shop faster than the learner is slowed down, not queued up.
     events = MemoryLog(capacity=2 * settings.worker.max_batch)
 
@@ -65,7 +77,7 @@ def _run_in_memory(settings: Settings, simulator: ShopSimulator, num_events: int
     demo = Demo(settings, simulator, num_events)
     with demo.view:
         interrupted = demo.run(MemorySource(events, settings.decode), MemorySink(events.commit), shop)
-    demo.view.summary(ceiling=ceiling_of(simulator))
+    demo.finish(picture)
     return 130 if interrupted else 0
 
 
@@ -181,6 +193,12 @@ class Demo:
             self.view.mark(self._simulator.drift_description, new_items=self._simulator.new_item_ids)
         if self._num_learnt >= self._num_events and self._worker:
             self._worker.stop()
+
+    def finish(self, picture: Path | None) -> None:
+        """Say what the run came to."""
+        self.view.summary(ceiling=ceiling_of(self._simulator))
+        if picture:
+            self.view.save_picture(picture)
 
     @contextmanager
     def _stopping_on_signal(self, worker: Worker) -> Iterator[None]:

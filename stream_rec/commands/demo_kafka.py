@@ -18,7 +18,7 @@ from producers.events import KafkaEventWriter
 from producers.recommendations import KafkaSink
 from producers.simulator import ShopSimulator, SimulatedRecord
 from producers.topics import ensure_topics
-from stream_rec.commands.demo import Demo, Shop, ceiling_of
+from stream_rec.commands.demo import Demo, Shop
 from stream_rec.config import KafkaSettings, Settings, TopicsSettings
 from stream_rec.errors import BrokerError, SettingsError
 
@@ -26,7 +26,9 @@ BROKER_FILE = Path(__file__).resolve().parents[2] / "deploy" / "kafka" / "broker
 DRAIN_S = 5.0  # how long the last lists may take to arrive at the reader
 
 
-def run_on_kafka(settings: Settings, simulator: ShopSimulator, num_events: int, rate: float) -> int:
+def run_on_kafka(
+    settings: Settings, simulator: ShopSimulator, num_events: int, rate: float, picture: Path | None
+) -> int:
     """Start a broker in a temporary folder, run the demo through it, stop it. 130 where Ctrl-C ended it."""
     module = _broker_module()
     console = Console(stderr=True)
@@ -41,7 +43,7 @@ def run_on_kafka(settings: Settings, simulator: ShopSimulator, num_events: int, 
             servers = broker.bootstrap_servers
             kafka = settings.kafka.model_copy(update={"bootstrap_servers": servers})
             console.print(f"Apache Kafka answers at {servers[0]}")
-            return _run(settings.model_copy(update={"kafka": kafka}), simulator, num_events, rate)
+            return _run(settings.model_copy(update={"kafka": kafka}), simulator, num_events, rate, picture)
         finally:
             broker.stop()
 
@@ -61,7 +63,7 @@ def _broker_module() -> ModuleType:
     return module
 
 
-def _run(settings: Settings, simulator: ShopSimulator, num_events: int, rate: float) -> int:
+def _run(settings: Settings, simulator: ShopSimulator, num_events: int, rate: float, picture: Path | None) -> int:
     ensure_topics(settings.kafka, settings.topics)
     reader = ReadBack(settings.kafka, settings.topics)
     demo = Demo(settings, simulator, num_events)
@@ -78,7 +80,7 @@ def _run(settings: Settings, simulator: ShopSimulator, num_events: int, rate: fl
             interrupted = demo.run(source, sink, shop)
     published = demo.view.tally.num_lists
     reader.finish(published)
-    demo.view.summary(ceiling=ceiling_of(simulator))
+    demo.finish(picture)
     Console(highlight=False).print(reader.summary(published))
     return 130 if interrupted else 0
 

@@ -6,11 +6,15 @@ can be seen in the events per second that it shows.
 
 from __future__ import annotations
 
+import io
+import re
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection
+from pathlib import Path
 from types import TracebackType
 
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console, Group, RenderableType
 from rich.layout import Layout
 from rich.live import Live
@@ -137,6 +141,18 @@ class DemoView:
     def summary(self, *, ceiling: Ceiling | None = None) -> None:
         """Print in plain words what the run has done; see :func:`stream_rec.console.summary.summary_of`."""
         self._console.print(summary_of(self.tally, ceiling, width=self._console.width))
+
+    def save_picture(self, path: Path) -> None:
+        """Write what the view shows now to an SVG file, as a terminal of 120 × 36 would show it."""
+        recorder = Console(record=True, width=120, height=36, file=io.StringIO(), force_terminal=True)
+        console, self._console = self._console, recorder
+        try:
+            recorder.print(self.render())
+        finally:
+            self._console = console
+        # The format's fonts are fetched from a server; whatever is monospaced where it is looked at will do.
+        code_format = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+        path.write_text(recorder.export_svg(title=self._title, code_format=code_format), encoding="utf-8")
 
     def _follow(self, report: StepReport, now_s: float) -> None:
         """Keep to one user for a while, then go on to one who has done much and has new items in the list."""
