@@ -62,14 +62,18 @@ def gather_evidence(popularity: Popularity, transitions: Transitions, moments: M
     time_B, last_item_B = moments.time_B, moments.history.items_BN[:, 0]
     weight_B = moments.weight_B * (moments.item_B > 0)
 
-    recent_HBB = popularity.landmark.pairwise(time_B) * weight_B
-    discounts_HB = popularity.landmark.discounts(time_B)
+    # A late event is seen from the newest one before it. Shares do not depend on where they are seen from, but from
+    # here no weight exceeds 1, whether it is stored or of this batch.
+    counted_B = torch.where(weight_B > 0, time_B, -torch.inf)
+    seen_from_B = torch.maximum(time_B, torch.cummax(counted_B, dim=0).values)
+    recent_HBB = popularity.landmark.pairwise(time_B, seen_from_B) * weight_B
+    discounts_HB = popularity.landmark.discounts(seen_from_B)
     totals_HB = popularity.totals_H[:, None] * discounts_HB + recent_HBB.sum(2)
     inverse_HB = _inverse(totals_HB)
 
     same_last_BB = (last_item_B[:, None] == last_item_B[None, :]) & (last_item_B > 0)[:, None]
-    next_BB = transitions.landmark.pairwise(time_B)[0] * same_last_BB * weight_B
-    discount_B = transitions.landmark.discounts(time_B)[0] * (last_item_B > 0)
+    next_BB = transitions.landmark.pairwise(time_B, seen_from_B)[0] * same_last_BB * weight_B
+    discount_B = transitions.landmark.discounts(seen_from_B)[0] * (last_item_B > 0)
     weights_BM = transitions.weights_IM[last_item_B] * discount_B[:, None]
     support_B = weights_BM.sum(1) + next_BB.sum(1)
     inverse_B = _inverse(support_B)
@@ -77,7 +81,8 @@ def gather_evidence(popularity: Popularity, transitions: Transitions, moments: M
     own_items_BN = moments.history.items_BN
     is_own_BN = (own_items_BN > 0).float()
     by_recency_N = 1.0 / torch.arange(1, own_items_BN.shape[1] + 1, device=time_B.device)
-    has_own_B = (moments.history.lengths_B > 0) & repeats
+    # Not by its length: a history may hold retired items only.
+    has_own_B = (own_items_BN > 0).any(1) & repeats
 
     angle_B = moments.hour_B * (2 * torch.pi / 24)
     features_BX = torch.stack(

@@ -49,8 +49,13 @@ class Landmark:
         age_B = (time_B - landmark_s).clamp_min(0.0)
         return torch.exp2((-age_B[None, :] / self._half_lives_H[:, None]).clamp_min(MIN_EXPONENT)).float()
 
-    def pairwise(self, time_B: Tensor) -> Tensor:
-        """[H, B, B] what event j weighs when seen from event b of the same batch; 0 unless j comes before b."""
-        age_BB = (time_B[:, None] - time_B[None, :]).clamp_min(0.0)
+    def pairwise(self, time_B: Tensor, seen_from_B: Tensor) -> Tensor:
+        """[H, B, B] what event j weighs when seen from ``seen_from_B[b]``; 0 unless j comes before b in the batch.
+
+        In the frame of ``discounts(seen_from_B)``, also where that lies before the landmark. Exact if nothing that
+        comes before b is newer than ``seen_from_B[b]``.
+        """
+        landmark_s = self.time_s if self.time_s is not None else -math.inf
+        age_BB = (seen_from_B.clamp_min(landmark_s)[:, None] - time_B[None, :]).clamp_min(0.0)
         decayed_HBB = torch.exp2((-age_BB / self._half_lives_H[:, None, None]).clamp_min(MIN_EXPONENT)).float()
         return decayed_HBB.tril(-1)
