@@ -88,14 +88,13 @@ class Memory:
         """
         weights = np.fromiter((self.weight(e) for e in events), np.float32, len(events))
         entering = [index for index, weight in enumerate(weights.tolist()) if weight > 0]
-        users = self.users.rows([e.user_id for e in events])
         items = np.zeros(len(events), dtype=np.int64)
         known_before = self.items.rows([e.item_id for e in events])
         assigned_users = self.users.assign([events[i].user_id for i in entering])
         self._retire_users(assigned_users.retired)
+        # Looked up after the others have got theirs: an event that does not count may follow its user's first one.
+        users = self.users.rows([e.user_id for e in events])
         users[entering] = assigned_users.rows
-        # A user retired by this very batch may still be named in an event that does not count.
-        users = np.where(np.isin(users, assigned_users.retired) & (weights == 0), 0, users)
         items[entering], new_rows = self._assign_items([events[i].item_id for i in entering])
         counts = (weights > 0) & (items > 0)
         excluded, is_new_to_user = self._exclusions(users, items, counts, known_before, set(new_rows))
