@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from rich import box
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
@@ -16,8 +17,8 @@ COLUMNS = {
     "hr@20": "HR@20",
     "ndcg@10": "NDCG@10",
     "mrr@20": "MRR@20",
-    "coverage@10": "coverage@10",
-    "personalisation@10": "personal.@10",
+    "coverage@10": "coverage\n@10",
+    "personalisation@10": "personal.\n@10",
 }
 DECIDES = "ndcg@10"  # finer than a hit rate: it also sees where in the list the hit is
 
@@ -95,10 +96,17 @@ class ReplayReport:
         console.print(Group(self._table(), *self._sentences()))
 
     def _table(self) -> Table:
-        table = Table(title=Text(" + ".join(self.streams), style="bold"), title_justify="left")
+        # Narrow: in the 80 columns of a pipe or a small terminal, rich would cut figures to "0.60…".
+        table = Table(
+            title=Text(" + ".join(self.streams), style="bold"),
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+            show_edge=False,
+            padding=0,
+        )
         table.add_column("method", no_wrap=True)
         for title in (*COLUMNS.values(), "events/s"):
-            table.add_column(title, justify="right")
+            table.add_column(title, justify="right", no_wrap=True)
         best = {metric: max((values[metric] for values in self.methods.values()), default=0.0) for metric in COLUMNS}
         for method in sorted(self.methods, key=lambda method: method != MODEL):
             values = self.methods[method]

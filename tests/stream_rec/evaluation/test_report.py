@@ -58,14 +58,25 @@ def test_rates_of_a_replay_that_took_no_time():
 
 def test_the_table_has_the_model_first_and_every_figure():
     text = rendered(REPORT)
-    order = [text.index(method) for method in ("│ model", "│ transitions", "│ popularity 3 h")]
+    order = [text.index(method) for method in ("\nmodel", "\ntransitions", "\npopularity 3 h")]
     assert order == sorted(order)
-    for expected in ("clicks.parquet", "HR@10", "NDCG@10", "MRR@20", "coverage@10", "events/s", "500", "0.3000"):
+    for expected in ("clicks.parquet", "HR@10", "NDCG@10", "MRR@20", "coverage", "events/s", "500", "0.3000"):
         assert expected in text
     assert "3 records rejected: bad_id 1, not_json 2." in text
     assert (
         "1,000 events, 800 scored (fresh lists, repeats left out) in 2.0 s: 500 events/s, 250 per CPU-second." in text
     )
+
+
+def test_no_figure_is_cut_in_eighty_columns():
+    methods = {"model": values(0.3123), "popularity all time": values(0.2987)}
+    report = replace(REPORT, methods=methods, num_events=298_449, wall_s=3.5)
+    console = Console(file=io.StringIO(), width=80)
+    report.render(console)
+    text = console.file.getvalue()
+    assert "…" not in text
+    assert (text.count("0.3123"), text.count("0.2987")) == (6 + 1, 6 + 1)  # of the table and of the verdict
+    assert "85,271" in text
 
 
 def test_the_best_of_each_column_stands_out():
