@@ -130,7 +130,8 @@ class StatisticsMixture(nn.Module):
             self.output.weight.mul_(0.1)
             self.output.bias.zero_()
             # Uniform is a floor; transitions and the user's own are specific.
-            self.output.bias[num_half_lives:] = torch.tensor([-3.0, 1.0, 1.0, 1.0])
+            self.output.bias[num_half_lives] = -3.0
+            self.output.bias[num_half_lives + 1 :] = 1.0
 
     def gate(self, evidence: Evidence) -> Tensor:
         """[B, S] weights summing to 1; statistics without any mass get none."""
