@@ -38,9 +38,9 @@ class Popularity:
     def forget_items(self, rows: list[int]) -> None:
         """Items whose rows were retired leave the counts and the totals."""
         rows_R = torch.tensor(rows, dtype=torch.int64, device=self.counts_HI.device)
-        # The sum is clamped, since a difference of floats may end a hair below zero.
-        self.totals_H = (self.totals_H - self.counts_HI[:, rows_R].sum(1)).clamp_min(0.0)
         self.counts_HI[:, rows_R] = 0.0
+        # Summed anew: a difference of floats leaves a rest, and a rest is a share that no item has.
+        self.totals_H = self.counts_HI.sum(1)
 
     def state(self, num_rows: int) -> dict[str, Any]:
         """All of it for item rows below ``num_rows``."""
