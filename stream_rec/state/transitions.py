@@ -50,20 +50,28 @@ class Transitions:
         slot_B = match_BM.to(torch.int8).argmax(1)
         self.weights_IM.index_put_((previous_B, slot_B), gain_B, accumulate=True)
 
-        # 2. New ones replace the weakest: the r-th new successor of an item takes the r-th weakest place.
-        new_B = live_B & ~known_B
-        starts_group_B = torch.ones_like(is_first_B)
+        # 2. New ones replace the weakest.
+        self._replace_weakest(previous_B, item_B, summed_B, live_B & ~known_B)
+
+    def _replace_weakest(self, previous_B: Tensor, item_B: Tensor, weight_B: Tensor, new_B: Tensor) -> None:
+        """The r-th new successor of an item takes the r-th weakest place.
+
+        Heaviest first, since a large batch may bring a popular item more of them than there are places.
+        """
+        order_B = torch.argsort(torch.where(new_B, weight_B, -1.0), descending=True, stable=True)
+        order_B = order_B[torch.argsort(previous_B[order_B], stable=True)]
+        previous_B, item_B, weight_B, new_B = previous_B[order_B], item_B[order_B], weight_B[order_B], new_B[order_B]
+        starts_group_B = torch.ones_like(new_B)
         starts_group_B[1:] = previous_B[1:] != previous_B[:-1]
-        new_so_far_B = torch.cumsum(new_B, 0)
-        before_group_B = torch.where(starts_group_B, new_so_far_B - new_B.long(), 0)
-        rank_B = new_so_far_B - 1 - torch.cummax(before_group_B, 0).values
+        place_B = torch.arange(new_B.shape[0], device=new_B.device)
+        rank_B = place_B - torch.cummax(torch.where(starts_group_B, place_B, 0), 0).values
         max_neighbours = self.successors_IM.shape[1]
         new_B = new_B & (rank_B < max_neighbours)
         weakest_BM = torch.argsort(self.weights_IM[previous_B], dim=1, stable=True)
         slot_B = weakest_BM.gather(1, rank_B.clamp(0, max_neighbours - 1)[:, None]).squeeze(1)
         row_B = torch.where(new_B, previous_B, 0)
         self.successors_IM[row_B, slot_B] = torch.where(new_B, item_B, 0).int()
-        self.weights_IM[row_B, slot_B] = torch.where(new_B, summed_B, 0.0)
+        self.weights_IM[row_B, slot_B] = torch.where(new_B, weight_B, 0.0)
 
     def forget_items(self, rows: list[int]) -> None:
         """Retired rows lose their successors and are nobody's successor. One pass over the table."""
