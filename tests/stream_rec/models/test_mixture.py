@@ -159,10 +159,8 @@ def test_shares_are_exact_at_each_event_with_and_without_a_sample_of_columns(
                 else:
                     # Too long ago to tell the shares: then it says nothing at all, or still says it right.
                     assert (
-                        sum(found.values()) == 0
-                        and not evidence.usable_BS[index, statistic]
-                        or found == pytest.approx({item: expected[item] for item in found}, rel=1e-3, abs=1e-5)
-                    ), where
+                        sum(found.values()) == 0 and not evidence.usable_BS[index, statistic]
+                    ) or found == pytest.approx({item: expected[item] for item in found}, rel=1e-3, abs=1e-5), where
             reference.count(one)
         memory.update(moments)
 

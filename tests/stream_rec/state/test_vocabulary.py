@@ -61,7 +61,7 @@ def test_rows_follow_recency_and_sightings_whatever_comes(
         assert all(last_used[id_] <= min(staying, default=time) for id_ in gone)
         assert {id_: after[id_] for id_ in before.keys() - gone} == {id_: before[id_] for id_ in before.keys() - gone}
 
-        last_used |= {id_: time for id_ in ids}
+        last_used |= dict.fromkeys(ids, time)
         num_evicted += len(gone)
         assert len(vocabulary) == len(after) <= capacity
         assert sorted(set(after.values())) == sorted(after.values())
