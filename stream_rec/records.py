@@ -99,6 +99,18 @@ class Polled(Struct):
     next_positions: list[Position] = field(default_factory=list)
     ended: bool = False
 
+    def extend(self, more: Polled, *, may_repeat: bool) -> None:
+        """Append what a later poll brought; where it ``may_repeat``, without the records that are here already."""
+        held: set[Origin] = set()
+        if may_repeat:
+            held = {r.origin for r in self.received} | {r.origin for r in self.rejected}
+        self.received += [r for r in more.received if r.origin not in held]
+        self.rejected += [r for r in more.rejected if r.origin not in held]
+        self.item_updates += more.item_updates
+        newest = {(p.topic, p.partition): p for p in (*self.next_positions, *more.next_positions)}
+        self.next_positions = list(newest.values())
+        self.ended = more.ended
+
     def __len__(self) -> int:
         return len(self.received) + len(self.rejected) + len(self.item_updates)
 

@@ -150,20 +150,12 @@ class Worker:
         batch = self._source.poll(max_batch, IDLE_POLL_S)
         num_rebalances = self._source.num_rebalances
         deadline_s = self._clock.monotonic_s() + wait_s
-        positions = {(p.topic, p.partition): p for p in batch.next_positions}
         while len(batch.received) + len(batch.rejected) < max_batch and not batch.ended and len(batch):
             left_s = deadline_s - self._clock.monotonic_s()
             if left_s <= 0 or self._stopping or self._source.num_rebalances != num_rebalances:
                 break
             more = self._source.poll(max_batch - len(batch.received) - len(batch.rejected), left_s)
-            if self._source.num_rebalances != num_rebalances:
-                more = _without_repeats(batch, more)
-            batch.received += more.received
-            batch.rejected += more.rejected
-            batch.item_updates += more.item_updates
-            positions |= {(p.topic, p.partition): p for p in more.next_positions}
-            batch.ended = more.ended
-        batch.next_positions = list(positions.values())
+            batch.extend(more, may_repeat=self._source.num_rebalances != num_rebalances)
         return batch
 
     def _take_catalogue(self, polled: Polled) -> None:
@@ -384,15 +376,3 @@ def _is_before(at: Origin | CausedBy, positions: dict[Partition, int]) -> bool:
 def _cause(received: Received) -> CausedBy:
     origin = received.origin
     return CausedBy(origin.topic, origin.partition, origin.offset, received.event.timestamp_ms)
-
-
-def _without_repeats(batch: Polled, more: Polled) -> Polled:
-    """``more`` without records that ``batch`` holds already."""
-    held = {record.origin for record in (*batch.received, *batch.rejected)}
-    return Polled(
-        received=[record for record in more.received if record.origin not in held],
-        rejected=[record for record in more.rejected if record.origin not in held],
-        item_updates=more.item_updates,
-        next_positions=more.next_positions,
-        ended=more.ended,
-    )
