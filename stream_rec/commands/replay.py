@@ -44,6 +44,7 @@ def main(
 ) -> int:
     """Replay ``files`` one after the other and print the report; 130 where the user broke it off.
 
+    Broken off, it prints the figures so far and leaves neither lists nor JSON: both are whole or not there.
     Raises InputFileError for files that cannot be read, SettingsError for an ``out`` that cannot be written.
     """
     logs = open_logs(files, mapping, settings.decode)
@@ -57,7 +58,8 @@ def main(
     # Imported late: --to-kafka needs no torch.
     from stream_rec.commands.assembly import Assembly
 
-    assembly = Assembly(settings, burn_in_events=int(num_rows * BURN_IN_FRACTION))
+    num_burn_in = int(num_rows * BURN_IN_FRACTION)
+    assembly = Assembly(settings, burn_in_events=num_burn_in)
     rejected: Counter[str] = Counter()
 
     def count(effects: Effects) -> None:
@@ -82,7 +84,10 @@ def main(
             on_step=on_step,
         )
         interrupted = _run(worker)
-        progress.update(bar, completed=num_rows if not interrupted else None)
+        if not interrupted:
+            progress.update(bar, completed=num_rows)
+        elif file:
+            file.discard()  # the name is for a whole file only
     report = ReplayReport(
         streams=[log.name for log in logs],
         num_events=assembly.evaluator.num_observed,
@@ -94,10 +99,11 @@ def main(
         version=__version__,
         lists=lists,
         allow_repeats=not settings.ranking.exclude_seen,
+        num_burn_in=num_burn_in,
         rejected=dict(rejected),
         settings=settings.model_dump(mode="json", include={"worker", "state", "model", "learning", "ranking"}),
     )
-    if report_json:
+    if report_json and not interrupted:
         report_json.write_text(report.to_json())
     report.render(Console())
     return 130 if interrupted else 0

@@ -19,19 +19,28 @@ EXPECTED = '{"user_id": str, "item_id": str, "type": str, "timestamp": int, "ite
 
 
 def metrics_from_lists(
-    path: Path | str, *, novel: bool, burn_in_fraction: float = 0.1, event_weights: Mapping[str, float]
+    path: Path | str,
+    *,
+    novel: bool,
+    burn_in_fraction: float = 0.1,
+    burn_in_events: int | None = None,
+    event_weights: Mapping[str, float],
 ) -> dict[str, float]:
     """HR@10, HR@20, NDCG@10, MRR@20, coverage@10 and personalisation@10 of the lists in the file.
 
     ``novel`` scores only events on items that are new to the user (what ``ranking.exclude_seen`` means); the first
-    ``burn_in_fraction`` of the lines is not scored; types that weigh 0 in ``event_weights`` are left out altogether.
+    ``burn_in_fraction`` of the lines is not scored, or the first ``burn_in_events`` where these are given: a log with
+    rows that could not be used has fewer lines than rows, and the report tells ``num_burn_in``. Types that weigh 0 in
+    ``event_weights`` are left out altogether.
     Raises InputFileError where the file cannot be read or a line is not what ``replay --out`` writes, and ValueError
     for a fraction outside 0 to 1.
     """
     if not 0 <= burn_in_fraction <= 1:
         raise ValueError(f"burn_in_fraction is {burn_in_fraction}; allowed is 0 to 1")
     path = Path(path)
-    burn_in = int(burn_in_fraction * sum(1 for _ in _lines(path)))
+    burn_in = burn_in_events
+    if burn_in is None:
+        burn_in = int(burn_in_fraction * sum(1 for _ in _lines(path)))
 
     items_in_stream: set[str] = set()
     items_of_user: dict[str, set[str]] = defaultdict(set)

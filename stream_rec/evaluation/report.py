@@ -29,8 +29,8 @@ class ReplayReport:
 
     ``methods`` is method → metric → value, as ``PrequentialEvaluator.whole`` gives it. ``wall_s`` and ``cpu_s`` are
     the time that the loop took, baselines included; ``rejected`` is reason → records; ``lists`` says which lists were
-    scored, ``fresh`` or ``published``; ``num_events`` counts events that were taken, ``num_scored`` those after
-    burn-in that counted for the metrics.
+    scored, ``fresh`` or ``published``; ``num_events`` counts events that were taken, ``num_burn_in`` how many of
+    them come before anything is scored, ``num_scored`` those after them that counted for the metrics.
     """
 
     streams: list[str]
@@ -43,6 +43,7 @@ class ReplayReport:
     version: str
     lists: str = "fresh"
     allow_repeats: bool = False
+    num_burn_in: int = 0
     rejected: dict[str, int] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
 
