@@ -196,7 +196,9 @@ class StateSettings(Section):
     max_item_features: Positive = Field(
         default=16, description="Hashed attributes kept per item (categories, tags, title words, price band, …)."
     )
-    num_feature_buckets: Positive = Field(default=32_768, description="Rows of the hashed table of attributes.")
+    num_feature_buckets: int = Field(
+        default=32_768, ge=2, description="Rows of the hashed table of attributes; the first stands for none."
+    )
     request_context: list[str] = Field(
         default=[
             *("device", "os", "browser", "platform", "app", "language", "country", "region", "city", "timezone"),
@@ -208,7 +210,9 @@ class StateSettings(Section):
     num_context_slots: Positive = Field(
         default=8, description="Context fields of the request that the model reads, at most."
     )
-    num_context_buckets: Positive = Field(default=4_096, description="Rows of the hashed table of context values.")
+    num_context_buckets: int = Field(
+        default=4_096, ge=2, description="Rows of the hashed table of context values; the first stands for none."
+    )
     popularity_half_lives_s: list[PositiveFloat] = Field(
         default=[300.0, 1_200.0, 7_200.0, 43_200.0, 345_600.0],
         min_length=1,

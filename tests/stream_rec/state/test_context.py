@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream_rec.config import StateSettings
 from stream_rec.records import Event
 from stream_rec.state.context import (
     NUM_EVENT_TYPES,
@@ -82,6 +83,15 @@ def test_a_situation_depends_on_which_field_says_what_and_not_on_their_order() -
     one, same, other, nothing = encoder.situations([Event("u", "i", "view", 0, context=c) for c in contexts]).tolist()
     assert one == same != other
     assert nothing == 0
+
+
+@pytest.mark.parametrize("setting", ["num_context_buckets", "num_feature_buckets"])
+def test_a_table_without_room_beside_none_is_refused(setting: str) -> None:
+    with pytest.raises(ValueError, match=rf"{setting}\n.*greater than or equal to 2"):
+        StateSettings(**{setting: 1})
+    encoder = ContextEncoder(["a"], 1, 2)
+    assert encoder.slots([event("u", "i", a="x")]).tolist() == [[1]]
+    assert encoder.situations([event("u", "i", a="x")]).tolist() == [1]
 
 
 @given(types=st.lists(st.text(max_size=9), max_size=6))
