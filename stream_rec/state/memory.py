@@ -222,7 +222,11 @@ class Memory:
         return {
             "users": (len(self.users), self.users.capacity),
             "items": (len(self.items), self.items.capacity),
+            "users waiting for a row": (self.users.num_waiting, self.users.capacity),
+            "items waiting for a row": (self.items.num_waiting, self.items.capacity),
             "catalogue": (len(self.catalogue), self.catalogue.capacity),
+            "items taken out of the catalogue": (self.catalogue.num_gone, self.catalogue.capacity),
+            "attribute values": (self.catalogue.num_features, self.catalogue.num_buckets),
             "seen": (self.seen.num_entries, self.seen.capacity),
             "histories": (self.histories.num_entries, self.users.capacity * self.histories.length),
         }
