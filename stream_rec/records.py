@@ -107,7 +107,8 @@ class Polled(Struct):
         self.received += [r for r in more.received if r.origin not in held]
         self.rejected += [r for r in more.rejected if r.origin not in held]
         self.item_updates += more.item_updates
-        newest = {(p.topic, p.partition): p for p in (*self.next_positions, *more.next_positions)}
+        # Positions sort by offset: a partition that is given back begins again, before records that are here.
+        newest = {(p.topic, p.partition): p for p in sorted([*self.next_positions, *more.next_positions])}
         self.next_positions = list(newest.values())
         self.ended = more.ended
 

@@ -7,7 +7,7 @@ journal and positions in one transaction → every so often a snapshot.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from stream_rec.config import Settings
@@ -81,6 +81,7 @@ class Worker:
         self._ended = False
         # Law 4: the next record to read of each partition, as far as this model has learnt.
         self._learnt_to: dict[Partition, int] = {}
+        self._published_to: dict[Partition, int] = {}
         self._snapshot_batch = -1
         self._snapshot_due_s = clock.monotonic_s() + settings.snapshot.every_s
         self._num_rebalances = 0
@@ -123,15 +124,15 @@ class Worker:
             return None
         self._take_catalogue(polled)
         new = [r for r in polled.received if not _is_before(r.origin, self._learnt_to)]
-        published_to = {(p.topic, p.partition): p.offset for p in self._source.committed()}
+        _move_on(self._published_to, self._source.committed())
+        published_to = dict(self._published_to)
         loss, rates = self._score_and_learn([r.event for r in new])
-        for position in polled.next_positions:
-            key = (position.topic, position.partition)
-            self._learnt_to[key] = max(position.offset, self._learnt_to.get(key, 0))
+        _move_on(self._learnt_to, polled.next_positions)
         lists = [] if self._fresh else self._timed("rank", lambda: self._rank(polled.received))
         prepared = self._effects(polled, lists, published_to)
         effects = self._timed("publish", lambda: self._publish(prepared, polled))
         acknowledged_ms = self._clock.now_ms()
+        _move_on(self._published_to, effects.next_positions)
         self._remember(lists, {one.user_id for one in prepared.lists} - {one.user_id for one in effects.lists})
         if self._clock.monotonic_s() >= self._snapshot_due_s:
             self._timed("snapshot", self._snapshot)
@@ -371,6 +372,13 @@ def _partition(record: Received | Rejected) -> Partition:
 
 def _is_before(at: Origin | CausedBy, positions: dict[Partition, int]) -> bool:
     return at.offset < positions.get((at.topic, at.partition), 0)
+
+
+def _move_on(positions: dict[Partition, int], to: Iterable[Position]) -> None:
+    """Never back: what comes again after a rebalance has been learnt, or published, all the same."""
+    for position in to:
+        key = (position.topic, position.partition)
+        positions[key] = max(position.offset, positions.get(key, 0))
 
 
 def _cause(received: Received) -> CausedBy:

@@ -191,3 +191,37 @@ def test_events_learnt_again_are_counted_as_replayed_and_only_once() -> None:
     assert world.value("events_total", type="click", outcome="replayed") == 3
     assert world.value("events_total", type="click", outcome="learnt") == 5
     assert world.value("batch_size_events_sum") == 8
+
+
+def test_a_partition_that_is_taken_and_given_back_within_a_batch_brings_nothing_twice() -> None:
+    world = World([])
+
+    def taken_and_given_back() -> None:
+        world.source.num_rebalances += 1
+
+    first = [came("u", "a", 0), came("u", "b", 1)]
+    again = [came("u", "a", 0), Pause(1), came("u", "b", 1), came("u", "c", 2)]
+    world.source.script.extend([*first, Pause(0.01), taken_and_given_back, *again, End()])
+    world.run()
+
+    assert [event.item_id for event, _ in world.shown] == ["a", "b", "c"]
+    assert [e.journal.taken for e in world.sink.published] == [[(TOPIC, 0, 0, 2)], [(TOPIC, 0, 2, 3)]]
+    assert [e.journal.num_learnt for e in world.sink.published] == [2, 1]
+    assert world.sink.positions == [Position(TOPIC, 0, 2), Position(TOPIC, 0, 3)]
+
+
+def test_a_batch_that_another_worker_has_published_meanwhile_is_learnt_and_not_published_again() -> None:
+    world = World([])
+
+    def came_back_further_on() -> None:
+        world.source.num_rebalances += 2
+        world.source.committed_positions = [Position(TOPIC, 0, 30)]
+
+    script = [came("u", "a", 10), Pause(0.01), came_back_further_on, came("v", "b", 30), End()]
+    world.source.script.extend(script)
+    world.run()
+
+    (effects,) = world.sink.published
+    assert effects.journal.taken == [(TOPIC, 0, 30, 31)]
+    assert world.sink.users == [["v"]]
+    assert [(report.num_learnt, report.num_replayed) for report in world.reports] == [(1, 1)]
