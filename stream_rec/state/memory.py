@@ -76,7 +76,8 @@ class Memory:
                 new_rows += rows[1]
                 row = int(rows[0][0])
             self.catalogue.put(update.item, row)
-        return new_rows
+        # A catalogue larger than the bound gives a row away again within one call: once is enough.
+        return list(dict.fromkeys(new_rows))
 
     # -- events to moments -------------------------------------------------------------------------------------
 
