@@ -75,7 +75,7 @@ def _run_in_memory(
 
     shop = Shop(simulator, num_events, rate, append, on_end=events.close)
     demo = Demo(settings, simulator, num_events)
-    with demo.view:
+    with demo.on_screen():
         interrupted = demo.run(MemorySource(events, settings.decode), MemorySink(events.commit), shop)
     demo.finish(picture)
     return 130 if interrupted else 0
@@ -172,10 +172,11 @@ class Demo:
         """Run until all events are learnt; True where Ctrl-C ended it early. Raises what the shop ran into."""
         watched: Any = WatchedSource(source, self.view.on_polled)
         self._worker = self.assembly.worker(watched, sink, on_step=self._on_step)
+        if self._interrupted:
+            self._worker.stop()
         shop.open()
         try:
-            with self._stopping_on_signal(self._worker):
-                self._worker.run()
+            self._worker.run()
         finally:
             shop.close()
             source.close()
@@ -201,14 +202,19 @@ class Demo:
             self.view.save_picture(picture)
 
     @contextmanager
-    def _stopping_on_signal(self, worker: Worker) -> Iterator[None]:
+    def on_screen(self) -> Iterator[None]:
+        """Show the view. Ctrl-C and SIGTERM end the run in good order, from before the screen is taken until it is
+        given back: an exception while it is being taken would leave somebody's terminal without a cursor."""
+
         def stop(signum: int, _: FrameType | None) -> None:
             self._interrupted = True
-            worker.stop()
+            if self._worker:
+                self._worker.stop()
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            yield
+            with self.view:
+                yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

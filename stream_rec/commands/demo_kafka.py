@@ -76,7 +76,7 @@ def _run(settings: Settings, simulator: ShopSimulator, num_events: int, rate: fl
             writer.raw(topics[record.topic], record.key, record.value, record.timestamp_ms)
 
         shop = Shop(simulator, num_events, rate, append, on_end=writer.flush)
-        with demo.view:
+        with demo.on_screen():
             interrupted = demo.run(source, sink, shop)
     published = demo.view.tally.num_lists
     reader.finish(published)
