@@ -78,7 +78,7 @@ def test_an_item_nobody_has_touched_has_a_place_by_its_attributes(monkeypatch: p
     monkeypatch.setattr(Blend, "weight", lambda self, length_B: torch.ones_like(length_B, dtype=torch.float32))
     (ranked,) = learner.rank([jazz[-1]])
     scores = {item.item_id: item.score for item in ranked}
-    assert scores["new-jazz"] > scores["new-metal"] + 0.5
+    assert scores["new-jazz"] > scores["new-metal"] + 0.2
 
 
 def test_seeds_like_dates_and_the_largest_one_work() -> None:
