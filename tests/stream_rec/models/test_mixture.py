@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import torch
@@ -93,10 +94,10 @@ def normed(weights: list[tuple[str, float]]) -> tuple[dict[str, float], float]:
     return shares, mass
 
 
-def memory_of() -> Memory:
-    bounds = {"max_users": 50, "max_items": 50, "max_neighbours": 16, "history_length": HISTORY_LENGTH}
+def memory_of(**tighter: int) -> Memory:
+    bounds: dict[str, Any] = {"max_users": 50, "max_items": 50, "max_neighbours": 16, "history_length": HISTORY_LENGTH}
     bounds |= {"popularity_half_lives_s": HALF_LIVES_S[:-1], "transition_half_life_s": TRANSITION_HALF_LIFE_S}
-    return Memory(tiny(exclude_seen=False, **bounds), CPU)
+    return Memory(tiny(exclude_seen=False, **(bounds | tighter)), CPU)
 
 
 def evidence_of(memory: Memory, moments: Moments) -> Evidence:
@@ -166,11 +167,13 @@ def test_shares_are_exact_at_each_event_with_and_without_a_sample_of_columns(
 
 
 @settings(deadline=None, max_examples=30)
-@given(log=batches(), seed=st.integers(0, 2**31))
-def test_whatever_the_gate_says_the_mixture_is_the_sum_of_its_parts_and_a_distribution(
-    log: list[list[Event]], seed: int
+@given(
+    log=batches(), seed=st.integers(0, 2**31), max_items=st.sampled_from([3, 4, 50]), max_users=st.sampled_from([1, 50])
+)
+def test_whatever_retires_and_the_gate_says_the_mixture_is_the_sum_of_its_parts_and_a_distribution(
+    log: list[list[Event]], seed: int, max_items: int, max_users: int
 ) -> None:
-    memory = memory_of()
+    memory = memory_of(max_items=max_items, max_users=max_users, max_neighbours=2)
     torch.manual_seed(seed)
     mixture = StatisticsMixture(len(HALF_LIVES_S))
     torch.nn.init.normal_(mixture.output.weight, std=2.0)
