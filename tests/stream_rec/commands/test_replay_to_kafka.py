@@ -4,31 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from kafka import KafkaConsumer, TopicPartition
 
 from stream_rec.__main__ import main
 from stream_rec.config import KafkaSettings, TopicsSettings
 from tests.consumers.written_files import json_lines, text_file
+from tests.kafka_records import records_of
 
 pytestmark = pytest.mark.kafka
-
-
-def records(kafka: KafkaSettings, topic: str, num_partitions: int) -> list[Any]:
-    """Everything in a topic, partition by partition, in the order of the log."""
-    consumer = KafkaConsumer(bootstrap_servers=kafka.bootstrap_servers)
-    partitions = [TopicPartition(topic, number) for number in range(num_partitions)]
-    consumer.assign(partitions)
-    consumer.seek_to_beginning(*partitions)
-    num_records = sum(consumer.end_offsets(partitions).values())
-    found: dict[int, list[Any]] = {partition.partition: [] for partition in partitions}
-    while sum(map(len, found.values())) < num_records:
-        for partition, fetched in consumer.poll(timeout_ms=500).items():
-            found[partition.partition] += fetched
-    consumer.close()
-    return [record for number in sorted(found) for record in found[number]]
 
 
 @pytest.fixture
@@ -61,7 +45,7 @@ def test_a_log_and_its_catalogue_arrive_whole_in_order_and_by_user(
 
     assert main(["replay", str(log), "--to-kafka", "-q", "--items", str(items), "--limit", "401", *options]) == 0
 
-    read = records(kafka_settings, kafka_topics.events.name, 2)
+    read = records_of(kafka_settings, kafka_topics.events.name)
     events = [json.loads(record.value) for record in read]
     by_user = {user: [e["item_id"] for e in events if e["user_id"] == user] for user in {e["user_id"] for e in events}}
     assert by_user == {f"u{u}": [row["item_id"] for row in sent[:400] if row["user_id"] == f"u{u}"] for u in range(11)}
@@ -71,6 +55,6 @@ def test_a_log_and_its_catalogue_arrive_whole_in_order_and_by_user(
     partition_of = {(e["user_id"], record.partition) for record, e in zip(read, events, strict=True)}
     assert len(partition_of) == 11
     assert {e["timestamp"] for e in events} == {row["timestamp"] for row in sent[:400]}
-    titles = [json.loads(record.value)["title"] for record in records(kafka_settings, kafka_topics.items.name, 1)]
+    titles = [json.loads(record.value)["title"] for record in records_of(kafka_settings, kafka_topics.items.name)]
     assert titles == ["Shoe", "Hat"]
     assert "1 rows could not be used" in capsys.readouterr().err
