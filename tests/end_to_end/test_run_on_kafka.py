@@ -33,11 +33,13 @@ MALFORMED = {
     "tombstone": None,
 }
 EACH_MALFORMED = 4
+LEFT_FOR_BOTH = 4_000  # events that come when the second worker is there
 MALFORMED_KEY = b"malformed-"
 
 CONFIG = """
 [worker]
-max_batch = 256
+threads = 1
+max_batch = 512
 max_wait_ms = 50
 ready_max_lag = 50
 
@@ -161,18 +163,26 @@ def test_every_event_is_accounted_for_while_workers_stop_start_and_join(
     kept = first.logged("snapshot")[-1]["path"]
     assert sum(committed(kafka_settings).values()) < NUM_EVENTS // 2
 
-    # It goes on from its snapshot. Another joins while there is much left to read.
+    # It goes on from its snapshot. Another joins while events keep coming.
     again = start("worker-1", 2)
     wait_until(lambda: again.partitions() == {0, 1, 2, 3}, "the worker is back in its group")
     (resumed,) = again.logged("resumed")
     assert resumed["snapshot"] == kept
-    shop.write(NUM_EVENTS // 2, NUM_EVENTS)
     second = start("worker-2")
-    wait_until(lambda: again.partitions() and second.partitions(), "both have partitions")
+    num_written = NUM_EVENTS // 2
+
+    def shared() -> bool:
+        nonlocal num_written
+        after = min(num_written + 200, NUM_EVENTS - LEFT_FOR_BOTH)
+        shop.write(num_written, after)
+        num_written = after
+        return again.partitions() | second.partitions() == {0, 1, 2, 3} and len(second.partitions()) == 2
+
+    wait_until(shared, "both have partitions")
+    shop.write(num_written, NUM_EVENTS)
     wait_until(lambda: again.ready()[0] == second.ready()[0] == 200, "both are caught up")
     ends = ends_of(kafka_settings, topics)
     wait_until(lambda: committed(kafka_settings) == ends, "everything is committed")
-    assert again.partitions() | second.partitions() == {0, 1, 2, 3}
     assert not again.partitions() & second.partitions()
     assert again.metric("rebalances_total") >= 2
     learnt = second.metric("events_total", outcome="learnt")
