@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +17,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     A StreamRecError becomes ``error: …`` on standard error, for it names what went wrong by itself. Anything
     else is a bug of ours and keeps its traceback.
     """
+    # Read once, when torch is loaded. By default its threads wait for each other by spinning: beside a broker or
+    # anything else that wants the cores, that made the loop twenty times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from stream_rec.cli import app
 
     try:

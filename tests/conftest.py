@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+# As the command line does, before anything loads torch.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from stream_rec.config import KafkaSettings, TopicSettings, TopicsSettings
 
 BROKER = Path(__file__).parents[1] / "deploy" / "kafka" / "broker.py"
