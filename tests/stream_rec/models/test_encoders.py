@@ -135,6 +135,16 @@ def test_whatever_is_known_of_the_moment_is_read(encoder: str, name: str) -> Non
     assert not torch.allclose(module(inputs), module(changed), atol=1e-6)
 
 
+def test_the_order_of_a_history_is_read(encoder: str) -> None:
+    """Half of all events tie in time on some logs: the gaps alone do not tell what came first."""
+    module, inputs = made(encoder), some_inputs([5])
+    inputs.gaps_BN[:, :5], inputs.types_BN[:, :5], inputs.situations_BN[:, :5] = 60, 1, 0
+    inputs.items_BN[0, :5] = torch.tensor([3, 4, 5, 6, 7])
+    swapped = dataclasses.replace(inputs, items_BN=inputs.items_BN.clone())
+    swapped.items_BN[0, 1:4] = torch.tensor([6, 5, 4])
+    assert not torch.allclose(module(inputs), module(swapped), atol=1e-6)
+
+
 def test_weights_follow_from_the_seed_and_nothing_else(encoder: str) -> None:
     torch.manual_seed(17)
     first = made(encoder).state_dict()
