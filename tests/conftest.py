@@ -4,6 +4,7 @@ recorded event logs are: STREAM_REC_DATA, else ../shared/data beside the checkou
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import sys
 import uuid
@@ -13,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import structlog
 
 # As the command line does, before anything loads torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -31,6 +33,16 @@ def load_broker_module() -> ModuleType:
         sys.modules["kafka_broker"] = module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     return sys.modules["kafka_broker"]
+
+
+@pytest.fixture(autouse=True)
+def logs_of_its_own() -> Iterator[None]:
+    """A test that sets up logging sends it to a stream that ends with the test; the next one must not write there."""
+    yield
+    structlog.reset_defaults()
+    root = logging.getLogger()
+    for handler in [one for one in root.handlers if one.get_name() == "stream_rec"]:
+        root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

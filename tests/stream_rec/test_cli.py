@@ -190,13 +190,38 @@ def test_demo_as_it_comes(calls):
     assert main(["demo"]) == 0
     name, settings, args, kwargs = calls[0]
     assert (name, settings, args) == ("demo", Settings(), ())
-    assert kwargs == {"seconds": 60.0, "num_events": None, "rate": None, "seed": 1, "kafka": False}
+    assert kwargs == {"seconds": 60.0, "num_events": None, "rate": None, "seed": 1, "kafka": False, "picture": None}
 
 
 def test_demo_with_everything(calls):
-    assert main(["demo", "--seconds", "5", "--events", "9", "--rate", "2.5", "--seed", "4", "--kafka"]) == 0
+    assert (
+        main(
+            [
+                "demo",
+                "--seconds",
+                "5",
+                "--events",
+                "9",
+                "--rate",
+                "2.5",
+                "--seed",
+                "4",
+                "--kafka",
+                "--picture",
+                "out.svg",
+            ]
+        )
+        == 0
+    )
     _, settings, _, kwargs = calls[0]
-    assert kwargs == {"seconds": 5.0, "num_events": 9, "rate": 2.5, "seed": 4, "kafka": True}
+    assert kwargs == {
+        "seconds": 5.0,
+        "num_events": 9,
+        "rate": 2.5,
+        "seed": 4,
+        "kafka": True,
+        "picture": Path("out.svg"),
+    }
     assert settings.worker.seed == 4
 
 

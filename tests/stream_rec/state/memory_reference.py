@@ -28,7 +28,7 @@ WEIGHTS = {"impression": 0.0, "purchase": 2.5}
 HALF_LIVES_S = [300.0, 86_400.0, math.inf]
 TRANSITION_HALF_LIFE_S = 3_600.0
 LENGTH = 3
-MAX_SEEN = 5
+MAX_SEEN = 2
 
 GAPS_S = st.sampled_from([0.0, 0.0, 0.4, 5.0, 300.0, -20.0, -4_000.0, 9_000.0, 300_000.0])
 CLICKS = st.tuples(

@@ -140,6 +140,19 @@ def test_a_full_pool_keeps_the_newest_of_those_who_have_a_block() -> None:
     assert [seen.add(2, 5), seen.add(2, 5)] == [True, False]
 
 
+def test_a_ring_that_may_grow_at_last_still_knows_its_oldest() -> None:
+    seen = SeenItems(2, 16, 24)
+    for item in range(1, 17):
+        seen.add(2, item)  # takes 8, then 16: the pool is used up, one small block is free
+    for item in range(101, 112):
+        seen.add(1, item)  # takes the small block and goes round in it
+    assert sorted(seen.of(1).tolist()) == list(range(104, 112))
+    seen.forget_users([2])
+    for item in range(112, 123):
+        seen.add(1, item)
+    assert sorted(seen.of(1).tolist()) == list(range(107, 123))
+
+
 def state_of_thousands() -> dict[str, Any]:
     seen = SeenItems(2, 5_000, 100_000)
     for item in range(1, 4_001):

@@ -158,10 +158,11 @@ def test_the_oldest_update_is_forgotten_first() -> None:
     catalogue = catalogue_of()
     for number in range(CAPACITY):
         catalogue.put(Item(f"i{number}"), 0)
-    catalogue.put(Item("i0"), 0)
-    catalogue.put(Item("new"), 0)
+    catalogue.put(Item("i1"), 0)  # an update of one that is known takes no place
     assert "i0" in catalogue
-    assert "i1" not in catalogue
+    catalogue.put(Item("new"), 0)
+    catalogue.put(Item("newer"), 0)
+    assert [f"i{number}" in catalogue for number in range(4)] == [False, True, False, True]
     assert len(catalogue) == CAPACITY
 
 

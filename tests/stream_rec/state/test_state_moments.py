@@ -119,3 +119,30 @@ def test_a_retired_item_is_a_hole_in_histories_and_leads_nowhere() -> None:
     assert [memory.items.id(r) if r else None for r in moments.history.items_BN[0].tolist()] == ["b", None, None]
     assert moments.history.lengths_B.tolist() == [2]
     assert not (memory.transitions.weights_IM[memory.transitions.successors_IM == 0] > 0).any()
+
+
+def test_a_retired_item_takes_nobodys_sight_of_the_one_that_gets_its_row() -> None:
+    memory = memory_of(max_items=3)
+    learn(memory, event("u", "a"), event("v", "b", 1), event("v", "c", 2))
+    row = memory.items.row("a")
+    moments = learn(memory, event("v", "d", 3))
+    assert memory.items.row("d") == row
+    assert left_out(memory, moments) == [{"b", "c", "d"}]
+    assert left_out(memory, memory.looking([event("u", "?", 4)])) == [set()]
+
+
+def test_rows_that_are_free_are_not_listed() -> None:
+    memory = memory_of(max_items=128)
+    for number in range(128):
+        learn(memory, event("u", f"old {number}", number))
+    assert int(memory.recommendable().sum()) == 128
+    learn(memory, event("u", "new", 200))  # two are retired at once, one row is given away
+    assert len(memory.items) == 127
+    assert sorted(torch.nonzero(memory.recommendable())[:, 0].tolist()) == [1, *range(3, 129)]
+
+
+def test_what_is_left_out_is_what_had_been_seen_before_the_event_not_after() -> None:
+    memory = memory_of(max_seen_per_user=2)
+    learn(memory, event("u", "a"), event("u", "b", 1))
+    moments = learn(memory, event("u", "c", 2), event("u", "d", 3))  # each takes the place of the oldest
+    assert left_out(memory, moments) == [{"a", "b", "c", "d"}, {"b", "c", "d"}]

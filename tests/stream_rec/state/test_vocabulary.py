@@ -115,6 +115,15 @@ def test_a_sixty_fourth_is_retired_at_once_and_handed_out_oldest_first() -> None
     assert (vocabulary.take_evicted(), vocabulary.take_evicted()) == (2, 0)
 
 
+def test_resumed_with_free_rows_hands_them_out_in_the_same_order() -> None:
+    whole, resumed = Vocabulary("item", 256), Vocabulary("item", 256)
+    for number in (*range(100, 256), *range(100)):
+        whole.assign([f"old{number}"])
+    whole.assign(["old101", "new"])
+    resumed.load_state(whole.state())
+    assert whole.assign(["x", "y", "z"]).rows.tolist() == resumed.assign(["x", "y", "z"]).rows.tolist() == [3, 4, 5]
+
+
 def test_equal_ages_retire_by_row() -> None:
     vocabulary = Vocabulary("item", 3)
     vocabulary.assign(["a", "b", "c"])
