@@ -192,16 +192,17 @@ class Trainer:
         encoder_P = torch.cat([g.reshape(-1) for g in gradients[num_tables : num_tables + num_encoder]])
         gate_P = torch.cat([g.reshape(-1) for g in gradients[num_tables + num_encoder :]])
         norm = encoder_P.norm()
-        finite = torch.stack([loss, norm, gate_P.norm(), *(g.norm() for g in gradients[:num_tables])])
+        # The loss is a mean over the batch, but a row occurs in few of its events: it sees their sum.
+        for_tables = [gradient * num_events for gradient in gradients[:num_tables]]
+        finite = torch.stack([loss, norm, gate_P.norm(), *(gradient.norm() for gradient in for_tables)])
         sound = torch.isfinite(finite).all()
         self._encoder.step(encoder_P * (self._learning.clip_norm / norm).clamp(max=1.0), sound, rate=rates["encoder"])
         self._gate.step(gate_P, sound, rate=rates["gate"])
         tables = [network.item_in, network.item_out, network.attribute_in, network.attribute_out][:num_tables]
         features = slice(0, self._memory.catalogue.num_features)
         rows = [columns.rows, columns.rows, features, features]
-        for table, where, gradient in zip(tables, rows, gradients, strict=False):
-            # The loss is a mean over the batch, but a row occurs in few of its events: it sees their sum.
-            step_rows(table, where, gradient * num_events, sound, rate=rates["rows"], retention=self._retention)
+        for table, where, gradient in zip(tables, rows, for_tables, strict=False):
+            step_rows(table, where, gradient, sound, rate=rates["rows"], retention=self._retention)
         return StepOutcome(loss, norm, sound)
 
     def state(self) -> dict[str, Any]:
