@@ -90,7 +90,6 @@ class Memory:
         weights = np.fromiter((self.weight(e) for e in events), np.float32, len(events))
         entering = [index for index, weight in enumerate(weights.tolist()) if weight > 0]
         items = np.zeros(len(events), dtype=np.int64)
-        known_before = self.items.rows([e.item_id for e in events])
         assigned_users = self.users.assign([events[i].user_id for i in entering])
         self._retire_users(assigned_users.retired)
         # Looked up after the others have got theirs: an event that does not count may follow its user's first one.
@@ -98,10 +97,11 @@ class Memory:
         users[entering] = assigned_users.rows
         items[entering], new_rows = self._assign_items([events[i].item_id for i in entering])
         counts = (weights > 0) & (items > 0)
-        excluded, is_new_to_user = self._exclusions(users, items, counts, known_before, set(new_rows))
+        excluded, is_new_to_user, first_seen = self._exclusions(users, items, counts, set(new_rows))
         moments = self._moments(events, users, items, counts, weights, is_new_to_user, excluded)
         self._listed_I[moments.item_B] = True
         self._listed_I[0] = False
+        moments.uniform_scale_B = self._uniform_scale(len(events), first_seen)
         return moments, new_rows
 
     def looking(self, events: Sequence[Event]) -> Moments:
@@ -144,6 +144,7 @@ class Memory:
             hour_B=self._to_device(whole_s % DAY_S // 3600),
             weekday_B=self._to_device((whole_s // DAY_S + 3) % 7),  # the epoch was a Thursday
             history=history,
+            uniform_scale_B=torch.ones(len(events), device=self.device),
             gaps_BN=torch.where(history.items_BN > 0, (clock_B[:, None] - history.times_BN).clamp_min(0), 0),
             excluded=excluded,
         )
@@ -152,9 +153,12 @@ class Memory:
         return torch.from_numpy(array).to(self.device, non_blocking=True)
 
     def _exclusions(
-        self, users: Rows, items: Rows, counts: NDArray[np.bool_], known_before: Rows, new_rows: set[int]
-    ) -> tuple[tuple[Tensor, Tensor] | None, NDArray[np.bool_]]:
-        """Pairs that may not be in a moment's list: what its user had consumed, and what nobody had touched yet."""
+        self, users: Rows, items: Rows, counts: NDArray[np.bool_], new_rows: set[int]
+    ) -> tuple[tuple[Tensor, Tensor] | None, NDArray[np.bool_], dict[int, int]]:
+        """Pairs that may not be in a moment's list: what its user had consumed, and what nobody had touched yet.
+
+        Also which events are on items that are new to their users, and the event at which each new item appears.
+        """
         moments: list[int] = []
         rows: list[NDArray[np.int32]] = []
         is_new = counts.copy()
@@ -165,12 +169,21 @@ class Memory:
                 rows.append(self.seen.of(user).copy())
                 if count:
                     is_new[index] = self.seen.add(user, item)
-            if count and (item in new_rows or known_before[index] == 0):
+            if count and item in new_rows:
                 first_seen.setdefault(item, index)
         for item, index in first_seen.items():
             moments.append(-1 - index)
             rows.append(np.full(index + 1, item, dtype=np.int32))
-        return self._pairs(moments, rows), is_new
+        return self._pairs(moments, rows), is_new, first_seen
+
+    def _uniform_scale(self, num_moments: int, first_seen: dict[int, int]) -> Tensor:
+        """[B] items that may be listed after the batch / those that might be at each of its moments."""
+        rows_F = torch.tensor(list(first_seen), dtype=torch.int64, device=self.device)
+        first_F = torch.tensor(list(first_seen.values()), dtype=torch.int64, device=self.device)
+        is_later_BF = first_F[None, :] >= torch.arange(num_moments, device=self.device)[:, None]
+        num_later_B = (is_later_BF & self.catalogue.available_I[rows_F]).sum(1)
+        num_listed = self.recommendable().sum()
+        return num_listed / (num_listed - num_later_B).clamp_min(1)
 
     def _pairs(self, moments: list[int], rows: list[NDArray[np.int32]]) -> tuple[Tensor, Tensor] | None:
         """Flatten; a moment of -1 - i stands for all moments 0 … i, which then each leave out one row."""

@@ -29,7 +29,7 @@ from tests.stream_rec.state.memory_reference import (
 from tests.stream_rec.state.worlds import CPU, differences, event, frozen
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=300)
 @given(world=WORLDS, steps=STEPS)
 def test_every_moment_agrees_with_plain_lists_whatever_happens(world: Settings, steps: list[Step]) -> None:
     reference = Reference(world)
