@@ -33,6 +33,7 @@ class Evidence:
     own_items_BN: Tensor  # the user's history
     frequent_BN: Tensor  # share of each entry among what the user had, all entries alike
     recent_BN: Tensor  # the same with the n-th newest weighing 1 / n
+    uniform_scale_B: Tensor  # what makes 1 / items after the batch 1 / items at that moment
     features_BX: Tensor  # what the gate looks at
     usable_BS: Tensor  # statistics that have any mass
     item_B: Tensor  # item rows of the batch's events (all of them, not only a block's), int64
@@ -48,6 +49,7 @@ class Evidence:
             self.own_items_BN[block],
             self.frequent_BN[block],
             self.recent_BN[block],
+            self.uniform_scale_B[block],
             self.features_BX[block],
             self.usable_BS[block],
             self.item_B,
@@ -106,6 +108,7 @@ def gather_evidence(popularity: Popularity, transitions: Transitions, moments: M
         own_items_BN=own_items_BN,
         frequent_BN=is_own_BN * _inverse(is_own_BN.sum(1))[:, None],
         recent_BN=is_own_BN * by_recency_N * _inverse((is_own_BN * by_recency_N).sum(1))[:, None],
+        uniform_scale_B=moments.uniform_scale_B,
         features_BX=features_BX,
         usable_BS=torch.stack([*(inverse_HB > 0), always_B, inverse_B > 0, has_own_B, has_own_B], dim=1),
         item_B=moments.item_B,
@@ -153,7 +156,7 @@ class StatisticsMixture(nn.Module):
         popular_BH, uniform_B1, follows_B1, frequent_B1, recent_B1 = gate_BS.split_with_sizes(
             [self.num_half_lives, 1, 1, 1, 1], dim=1
         )
-        mixing_BS = torch.cat([popular_BH * evidence.scale_HB.T, uniform_B1], dim=1)
+        mixing_BS = torch.cat([popular_BH * evidence.scale_HB.T, uniform_B1 * evidence.uniform_scale_B[:, None]], dim=1)
         mixed_BC = mixing_BS @ torch.cat([counts_HC, uniform_C[None, :]])
         recent_BB = torch.einsum("bh,hbj->bj", popular_BH, evidence.recent_HBB)
         recent_BB = recent_BB + follows_B1 * evidence.next_BB

@@ -35,6 +35,8 @@ class Moments:
     weekday_B: Tensor  # 0–6
     history: History  # as the event found it
     gaps_BN: Tensor  # seconds from each history entry to the moment, >= 0
+    # What the share 1 / items is short of at each moment, since it counts items that appear later in the batch; >= 1.
+    uniform_scale_B: Tensor
     excluded: tuple[Tensor, Tensor] | None  # P moments and P item rows that may not be in their list
 
     def __len__(self) -> int:
