@@ -71,15 +71,19 @@ class _Ring:
 class MemoryLog:
     """Topics ``events`` (``num_partitions``) and ``items`` (one partition, compacted), in memory, thread-safe.
 
-    ``capacity`` is the number of records kept in each partition of ``events``, and of keys kept in ``items``. Of
-    ``items`` only the newest record of a key stays, and beyond ``capacity`` keys the ones longest unchanged go.
+    ``capacity`` is the number of records kept in each partition of ``events``. Of ``items`` only the newest record of
+    a key stays, and beyond ``max_items`` keys the ones longest unchanged go.
     """
 
-    def __init__(self, num_partitions: int = 1, capacity: int = 100_000) -> None:
-        if num_partitions < 1 or capacity < 1:
-            raise ValueError(f"num_partitions is {num_partitions} and capacity {capacity}, both must be at least 1")
+    def __init__(self, num_partitions: int = 1, capacity: int = 100_000, max_items: int = 200_000) -> None:
+        if min(num_partitions, capacity, max_items) < 1:
+            raise ValueError(
+                f"num_partitions is {num_partitions}, capacity {capacity} and max_items {max_items}; "
+                "all must be at least 1"
+            )
         self.num_partitions = num_partitions
         self._capacity = capacity
+        self._max_items = max_items
         self._changed = Condition()
         self._rings = [_Ring(capacity) for _ in range(num_partitions)]
         self._items: OrderedDict[bytes, LogRecord] = OrderedDict()  # in order of offset
@@ -207,7 +211,7 @@ class MemoryLog:
         record = LogRecord(_ITEMS_PARTITION, self._next_item, -1, key, value, headers, timestamp_ms)
         self._items.pop(key, None)
         self._items[key] = record
-        if len(self._items) > self._capacity:
+        if len(self._items) > self._max_items:
             self._items.popitem(last=False)
         self._next_item += 1
         self._changed.notify_all()

@@ -68,7 +68,7 @@ def _run_in_memory(
     settings: Settings, simulator: ShopSimulator, num_events: int, rate: float, picture: Path | None
 ) -> int:
     # As much as two batches may wait: a shop faster than the learner is slowed down, not queued up.
-    events = MemoryLog(capacity=2 * settings.worker.max_batch)
+    events = MemoryLog(capacity=2 * settings.worker.max_batch, max_items=settings.state.max_items)
 
     def append(record: SimulatedRecord) -> None:
         events.append(record.topic, record.key, record.value, record.timestamp_ms)

@@ -267,13 +267,21 @@ def test_bad_items_count_towards_max_records_and_lose_nothing() -> None:
 
 
 def test_the_catalogue_is_bounded_and_needs_keys() -> None:
-    log = MemoryLog(capacity=2)
+    log = MemoryLog(max_items=2)
     for item_id in ("a", "b", "a", "c"):
         log.append("items", item_id.encode(), msgspec.json.encode(Item(item_id)), NOW_MS)
     updates = MemorySource(log).poll(1, 0.0).item_updates
     assert [update.item_id for update in updates] == ["a", "c"]
     with pytest.raises(BrokerError, match="needs a key"):
         log.append("items", None, b"{}", NOW_MS)
+
+
+def test_room_for_few_events_is_room_for_the_whole_catalogue() -> None:
+    log = MemoryLog(capacity=2)
+    for number in range(50):
+        log.append("items", f"i{number}".encode(), msgspec.json.encode(Item(f"i{number}")), NOW_MS)
+    updates = MemorySource(log).poll(1, 0.0).item_updates
+    assert [update.item_id for update in updates] == [f"i{number}" for number in range(50)]
 
 
 def test_after_close_a_source_has_ended_and_the_log_has_not() -> None:
