@@ -110,6 +110,9 @@ class Vocabulary:
         seen = self._sightings.pop(id_, 0) + counted
         if seen >= self._admit_after:
             return True
+        if seen == 0:
+            # A catalogue names far more than wait: it must not push out those who have been sighted.
+            return False
         if len(self._sightings) >= self.capacity:
             self._sightings.pop(next(iter(self._sightings)))
         self._sightings[id_] = seen

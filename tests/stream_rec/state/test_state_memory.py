@@ -140,7 +140,7 @@ def test_law_3_everything_that_grows_is_bounded_and_measured(admit_after: int) -
             event(f"user {step // 8}-{place % 4}", item_ids[place % 3], 60.0 * step + place, **{f"key {step}": place})
             for place in range(16)
         ]
-        batch += [event(f"once {step}-{place}", f"odd {step}-{place}", 60.0 * step + 20) for place in range(2)]
+        batch += [event(f"once {step}-{place}", f"odd {step}-{place}", 60.0 * step + 20) for place in range(4)]
         learn(memory, *batch)
         measure()
         entries.append(grown_from(memory.state()))

@@ -137,6 +137,15 @@ def test_uncounted_sightings_admit_nobody_and_are_not_counted() -> None:
     assert vocabulary.assign(["a"]).rows.tolist() == [1]
 
 
+def test_uncounted_sightings_push_out_nobody_who_waits() -> None:
+    vocabulary = Vocabulary("item", 2, admit_after=2)
+    vocabulary.assign(["sighted"])
+    for number in range(9):
+        vocabulary.assign([f"catalogue {number}"], counted=False)
+    assert vocabulary.num_waiting == 1
+    assert vocabulary.assign(["sighted"]).rows.tolist() == [1]
+
+
 def test_law_3_those_who_wait_for_admission_are_bounded_too() -> None:
     vocabulary = Vocabulary("user", 3, admit_after=2)
     for number in range(50):
