@@ -16,7 +16,7 @@ from stream_rec.config import Section, Settings
 
 REDACTED = "***"
 _SECRET = re.compile(r"password|passphrase|secret|token|credential|private_?key|api_?key", re.IGNORECASE)
-_BARE_KEY = re.compile(r"^[A-Za-z0-9_-]+$")
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 # A unit is stated by the name, or by the description in brackets; nothing else is taken for one.
 _UNIT_BY_SUFFIX = {"_ms": "ms", "_s": "s", "_bytes": "bytes", "_events": "events", "_steps": "steps"}
@@ -112,7 +112,7 @@ def toml_value(value: Any) -> str:
 
 def toml_key(name: str) -> str:
     """A key as TOML writes it: bare where that is allowed."""
-    return name if _BARE_KEY.match(name) else toml_value(name)
+    return name if _BARE_KEY.fullmatch(name) else toml_value(name)
 
 
 def _walk(model: type[BaseModel], path: tuple[str, ...], default: BaseModel, inherited: str) -> Iterator[Setting]:
