@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from kafka import KafkaAdminClient
+from kafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailableError
 
 from consumers.lists import read_lists
 from stream_rec.config import KafkaSettings, TopicsSettings
@@ -19,8 +20,12 @@ MALFORMED_KEY = b"malformed-"  # by which the tests key what is no event
 def committed(kafka: KafkaSettings) -> dict[int, int]:
     """Partition of ``events`` → the group's committed offset."""
     admin = KafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
-    offsets = admin.list_group_offsets([kafka.group_id])[kafka.group_id]
-    admin.close()
+    try:
+        offsets = admin.list_group_offsets([kafka.group_id])[kafka.group_id]
+    except (CoordinatorNotAvailableError, CoordinatorLoadInProgressError):
+        return {}  # a new broker makes the topic of offsets when the first group asks for it
+    finally:
+        admin.close()
     return {partition.partition: at.offset for partition, at in offsets.items() if at.offset >= 0}
 
 
