@@ -182,7 +182,10 @@ class StateSettings(Section):
         default=200_000, description="Items remembered; beyond it the least recently touched are retired."
     )
     admit_user_after: Positive = Field(default=1, description="A user gets a row at this many sightings.")
-    admit_item_after: Positive = Field(default=1, description="An item gets a row at this many sightings.")
+    admit_item_after: Positive = Field(
+        default=1,
+        description="An item gets a row at this many sightings; above 1 that holds for items of the catalogue, too.",
+    )
     history_length: Positive = Field(default=50, description="Newest interactions kept per user, read by attention.")
     max_seen_per_user: Positive = Field(
         default=2_000,

@@ -282,7 +282,9 @@ class Worker:
         if self._snapshots is None or self._learner.batch == self._snapshot_batch:
             return
         start_s = self._clock.monotonic_s()
-        positions = [Position(topic, partition, offset) for (topic, partition), offset in self._learnt_to.items()]
+        # Not of partitions that went to another worker: their log may be gone by the time this one is restarted.
+        owned = self._source.assignment() or self._learnt_to.keys()
+        positions = [Position(*key, offset) for key, offset in self._learnt_to.items() if key in owned]
         state = {"learner": self._learner.state(), "evaluator": self._evaluator.state()}
         try:
             path, size_bytes = self._snapshots.write(self._learner.batch, positions, state)
