@@ -26,9 +26,9 @@ import msgspec
 from stream_rec.config import DecodeSettings
 from stream_rec.records import Event, Item, ItemUpdate, Origin, Rejected
 
-# The last millisecond of the year 9999: a bound for logs whose own time is missing, so that no timestamp
-# overflows the int64 of a tensor or the range of datetime.
-MAX_TIMESTAMP_MS = 253_402_300_799_999
+# The last second that a history can hold (32 bits from 2001 on): the bound for logs whose own time is missing. It does
+# not depend on the day, so the same file gives the same events on any.
+MAX_TIMESTAMP_MS = 3_147_483_647_999
 
 _FORBIDDEN_IN_ID = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -81,7 +81,7 @@ class Decoder:
         """Decode one record of ``events``; the key is not read, ``user_id`` in the value counts.
 
         ``log_timestamp_ms`` is the record's own time in its log (ms since the epoch); negative means that it has
-        none (Kafka's NO_TIMESTAMP), and then only the year 9999 bounds the future.
+        none (Kafka's NO_TIMESTAMP), and then only September 2069 bounds the future.
         """
         if value is None:
             return Rejected("tombstone", "a null value on events means nothing", key, value, headers, origin)
@@ -128,7 +128,7 @@ class Decoder:
         if log_timestamp_ms >= 0:
             latest_ms = min(log_timestamp_ms + self._max_future_ms, MAX_TIMESTAMP_MS)
         if not self._min_timestamp_ms <= timestamp_ms <= latest_ms:
-            upper = "the end of the year 9999" if log_timestamp_ms < 0 else "log time + decode.max_future_ms"
+            upper = "September 2069, where histories end" if log_timestamp_ms < 0 else "log time + decode.max_future_ms"
             # A hostile integer can have thousands of digits; the detail travels in a header.
             return "bad_timestamp", (
                 f"timestamp {str(timestamp_ms)[:24]} is not within {self._min_timestamp_ms} (decode.min_timestamp_ms)"
@@ -144,8 +144,8 @@ class Decoder:
         return fault
 
     def id_fault(self, name: str, value: str) -> Fault | None:
-        """What is wrong with an id, or None: empty, too long, or with a control character or surrogate."""
-        if not value:
+        """What is wrong with an id, or None: empty or blank, too long, or with a control character or surrogate."""
+        if not value or value.isspace():
             return "wrong_shape", f"{name} is empty"
         if len(value) > self._max_id_length:
             return "bad_id", (

@@ -81,6 +81,7 @@ BAD_EVENTS: list[tuple[str, bytes | None, str, str]] = [
     ("negative timestamp", event_bytes(timestamp=-1), "bad_timestamp", "-1"),
     ("far future", event_bytes(timestamp=LOG_TIME_MS + DAY_MS + 1), "bad_timestamp", "decode.max_future_ms"),
     ("huge timestamp", event_bytes()[:-1] + b',"timestamp":' + b"9" * 900 + b"}", "bad_timestamp", "99999"),
+    ("blank user_id", event_bytes(user_id=" \t"), "wrong_shape", "user_id is empty"),
     ("float future", event_bytes(timestamp=1e300), "bad_timestamp", "decode.max_future_ms"),
     ("long user", event_bytes(user_id="u" * 41), "bad_id", "41 characters"),
     ("long integer item", event_bytes()[:-1] + b',"item_id":' + b"7" * 41 + b"}", "bad_id", "41 characters"),
@@ -148,14 +149,14 @@ def test_the_key_counts_towards_the_size() -> None:
     assert result.reason == "too_large"
 
 
-def test_without_a_log_time_only_the_year_9999_bounds_the_future() -> None:
+def test_without_a_log_time_only_the_end_of_histories_bounds_the_future() -> None:
     assert isinstance(decode(event_bytes(timestamp=MAX_TIMESTAMP_MS), log_timestamp_ms=-1), Event)
     late = decode(event_bytes(timestamp=MAX_TIMESTAMP_MS + 1), log_timestamp_ms=-1)
     assert isinstance(late, Rejected)
     assert late.reason == "bad_timestamp"
 
 
-def test_a_log_time_beyond_the_year_9999_moves_no_bound() -> None:
+def test_a_log_time_beyond_the_end_of_histories_moves_no_bound() -> None:
     result = decode(event_bytes(timestamp=MAX_TIMESTAMP_MS + 1), log_timestamp_ms=2**62)
     assert isinstance(result, Rejected)
     assert result.reason == "bad_timestamp"
