@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,11 @@ def test_the_table_is_what_the_command_prints(name: str, command: str, table: st
     assert found.splitlines() == table.splitlines(), (
         f"put what `stream-rec {command} --format markdown` prints between the {name} markers of README.md"
     )
+
+
+def test_what_the_readme_links_to_is_there_and_the_results_are_filled_in():
+    text = README.read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    assert links
+    assert [link for link in links if not (README.parent / link).exists()] == []
+    assert "globo_u10" in between(text, "results")

@@ -49,7 +49,7 @@ def main(
     rate = rate or DEFAULT_RATE
     num_events = num_events or max(2, round(seconds * rate))
     settings = _for_demo(settings)
-    simulator = ShopSimulator(SimulatorConfig(seed=seed, drift_at=num_events // 2))
+    simulator = ShopSimulator(SimulatorConfig(seed=seed, drift_at=max(1, num_events // 2)))
     # The view owns the terminal: only what ends the demo may write over it.
     configure_logging(settings.telemetry.log_format, "error")
     if kafka:

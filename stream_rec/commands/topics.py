@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import typer
 
 from producers.topics import ensure_topics
@@ -14,6 +16,8 @@ def create(settings: Settings) -> int:
     Whoever types this wants the topics, so ``topics.create_missing = false``, which is about the start of a
     worker, does not stop it. Raises BrokerError where the broker cannot be reached or refuses.
     """
+    # The client reports every attempt to connect; the error that comes out of here says it once.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     topics = settings.topics.model_copy(update={"create_missing": True})
     created = ensure_topics(settings.kafka, topics)
     for role in TOPIC_ROLES:

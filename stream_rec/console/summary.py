@@ -77,8 +77,10 @@ def _verdict(tally: Tally) -> list[str]:
     best, model_hr, best_hr = methods[1], end.value(MODEL, "hr@10"), end.value(methods[1], "hr@10")
     if not model_hr > 0 or not best_hr > 0:
         return []
-    if model_hr > best_hr:
+    if round(model_hr, 3) > round(best_hr, 3):
         return [f"At the end the model hits {model_hr / best_hr:.2f} times as often as the best baseline ({best})."]
+    if round(model_hr, 3) == round(best_hr, 3):
+        return [f"At the end the model and the best baseline ({best}) are level: {model_hr:.3f}."]
     return [f"At the end the model does not beat the best baseline ({best}): {model_hr:.3f} against {best_hr:.3f}."]
 
 
@@ -87,6 +89,8 @@ def _recovery(tally: Tally) -> list[str]:
     if found is None:
         return []
     what = f'After "{printable(tally.marks[0].text)}"'
+    if found.before.value(MODEL, "hr@10") == 0:
+        return ["The run was too short to tell what the change cost: nothing had been hit before it."]
     if found.num_events == 0:
         return [f"{what} the model's HR@10 did not fall below what it was."]
     fall = f"{found.before.value(MODEL, 'hr@10'):.3f} to {found.lowest.value(MODEL, 'hr@10'):.3f}"

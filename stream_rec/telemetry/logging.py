@@ -51,6 +51,8 @@ def configure_logging(format: LogFormat = "pretty", level: LogLevel = "info", st
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(max(severity, logging.WARNING))
+    # kafka-python's own event loop complains whenever a busy worker keeps it from running for a tenth of a second.
+    logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
     logging.captureWarnings(True)
 
 

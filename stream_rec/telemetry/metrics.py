@@ -13,12 +13,15 @@ from collections import Counter as Tally
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from stream_rec import __version__
 from stream_rec.records import REASONS, Rejected, StepReport
+
+# When a series began is a series more for each, documented nowhere and asked for by nobody.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client leaves it untyped
 
 PREFIX = "stream_rec_"
 OTHER = "other"
