@@ -139,9 +139,10 @@ def _small_figures(tally: Tally, width: int) -> Text:
     if tally.num_skipped:
         parts.append(("steps skipped", f"{tally.num_skipped:,}", "bold red"))
     if last is not None:
-        parts += [("users", f"{last.num_users:,}", "default"), ("items", f"{last.num_items:,}", "default")]
-        parts += [("batches", f"{tally.num_batches:,}", "default"), ("loss", figure(tally.last_loss), "default")]
+        parts.append(("loss", figure(tally.last_loss), "default"))
         parts += [(f"rate {part}", f"{rate:.2g}", "default") for part, rate in last.learning_rates.items()]
+        parts += [("users", f"{last.num_users:,}", "default"), ("items", f"{last.num_items:,}", "default")]
+        parts.append(("batches", f"{tally.num_batches:,}", "default"))
     if tally.num_replayed:
         parts.append(("learnt again", f"{tally.num_replayed:,}", "default"))
     text = Text(no_wrap=True, overflow="crop")
