@@ -335,7 +335,10 @@ class Worker:
         metrics, memory = self._metrics, self._learner.memory
         metrics.observe_step(report)
         metrics.count_events([r.event.type for r in replayed], "replayed")
-        metrics.count_events([r.event.type for r in learnt], "learnt")
+        is_admitted = [memory.is_admitted(r.event) for r in learnt]
+        for outcome, wanted in (("learnt", True), ("not_admitted", False)):
+            types = [r.event.type for r, admitted in zip(learnt, is_admitted, strict=True) if admitted is wanted]
+            metrics.count_events(types, outcome)
         metrics.count_rejected(effects.rejected)
         if learnt or replayed:
             metrics.gradient_norm.set(self._learner.gradient_norm)

@@ -61,6 +61,10 @@ class Memory:
         """The event's weight; 0 keeps it out of everything that is learnt."""
         return self._event_weights.get(event.type, 1.0)
 
+    def is_admitted(self, event: Event) -> bool:
+        """Whether an event that has just been entered counted: False while its item waits for admission."""
+        return self.weight(event) <= 0 or self.items.row(event.item_id) > 0
+
     # -- catalogue ---------------------------------------------------------------------------------------------
 
     def update_catalogue(self, updates: Sequence[ItemUpdate]) -> list[int]:

@@ -55,6 +55,15 @@ def test_law_3_rows_that_made_room_are_counted() -> None:
     assert seen['stream_rec_vocabulary_evictions_total{kind="item"}'] == 4
 
 
+def test_events_on_items_that_wait_for_admission_are_counted_as_such() -> None:
+    settings = small_settings(state={"admit_item_after": 2})
+    world = World([came("u", "a", 0), Pause(9), came("v", "a", 1), came("v", "b", 2), Pause(9), End()], settings).run()
+
+    seen = scraped(world)
+    assert seen['stream_rec_events_total{outcome="not_admitted",type="click"}'] == 2
+    assert seen['stream_rec_events_total{outcome="learnt",type="click"}'] == 1
+
+
 def test_the_report_of_a_step_is_what_was_done() -> None:
     world = World([came("u", "a", 0), came("u", "b", 1), came("v", "a", 2), Pause(9), End()])
     world.source.lags = {(TOPIC, 0): 7, (TOPIC, 1): 0}
