@@ -59,7 +59,7 @@ class KafkaSink:
         topics: TopicsSettings,
         transactional_id: str,
         group_metadata: Callable[[], ConsumerGroupMetadata],
-        assignment: Callable[[], frozenset[Partition]] | None = None,
+        assignment: Callable[[], frozenset[Partition]],
     ) -> None:
         self._kafka = kafka
         self._topics = topics
@@ -137,13 +137,12 @@ class KafkaSink:
                 f"This worker is no member of group {group.group_id} at the moment: it was dropped, or has not joined "
                 "yet. Nothing was published; the next poll joins again."
             )
-        if self._assignment is not None:
-            gone = {(p.topic, p.partition) for p in effects.next_positions} - self._assignment()
-            if gone:
-                raise RebalancedError(
-                    f"Partitions {sorted(gone)} went to another worker before their batch was published. "
-                    "Nothing was published."
-                )
+        gone = {(p.topic, p.partition) for p in effects.next_positions} - self._assignment()
+        if gone:
+            raise RebalancedError(
+                f"Partitions {sorted(gone)} went to another worker before their batch was published. "
+                "Nothing was published."
+            )
         return group
 
     def _send(self, producer: TransactionalProducer, effects: Effects) -> list[Any]:

@@ -116,7 +116,7 @@ def test_the_broker_refuses_a_generation_that_has_passed_and_its_offsets_do_not_
     member.until_assigned()
     current = member.source.group_metadata()
     claimed = [current._replace(generation_id=current.generation_id + 5)]
-    sink = KafkaSink(kafka_settings, kafka_topics, "stale", lambda: claimed[0])
+    sink = KafkaSink(kafka_settings, kafka_topics, "stale", lambda: claimed[0], member.source.assignment)
 
     with pytest.raises(RebalancedError, match="rebalanced"):
         sink.publish(effects(kafka_topics, "stale", offset=77))
@@ -164,7 +164,7 @@ def test_a_worker_of_the_same_name_fences_the_older_one(
 ) -> None:
     old = start("twin")
     old.until_assigned()
-    new = KafkaSink(kafka_settings, kafka_topics, "twin", old.source.group_metadata)
+    new = KafkaSink(kafka_settings, kafka_topics, "twin", old.source.group_metadata, old.source.assignment)
 
     with pytest.raises(FencedError, match="Another worker named twin"):
         old.sink.publish(effects(kafka_topics, "old"))

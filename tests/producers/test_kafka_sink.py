@@ -161,6 +161,6 @@ def test_no_broker_is_an_error_that_names_the_servers(kafka_topics: TopicsSettin
     kafka = KafkaSettings(bootstrap_servers=["127.0.0.1:1"], max_block_ms=500)
 
     with pytest.raises(BrokerError, match=r"127\.0\.0\.1:1: connecting a producer failed"):
-        KafkaSink(kafka, kafka_topics, "w", lambda: ConsumerGroupMetadata("g"))
+        KafkaSink(kafka, kafka_topics, "w", lambda: ConsumerGroupMetadata("g"), frozenset)
     with pytest.raises(BrokerError, match=r"127\.0\.0\.1:1"):
         KafkaEventWriter(kafka, kafka_topics)
