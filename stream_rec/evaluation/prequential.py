@@ -20,7 +20,9 @@ from typing import Any
 from river.utils import Rolling
 
 from stream_rec.config import EvaluationSettings, RankingSettings, StateSettings
-from stream_rec.evaluation.baselines import Baseline, Popularity, Transitions, put_newest
+from stream_rec.evaluation.baselines.base import Baseline, put_newest
+from stream_rec.evaluation.baselines.popularity import Popularity
+from stream_rec.evaluation.baselines.transitions import Transitions
 from stream_rec.evaluation.ranking_metrics import MAX_RANK, MISS, ListSpread, RankHistogram, rank_of
 from stream_rec.records import Event, Recommendation
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_rec.config import EvaluationSettings, RankingSettings, StateSettings
-from stream_rec.evaluation.baselines import Popularity
+from stream_rec.evaluation.baselines.popularity import Popularity
 from stream_rec.evaluation.from_lists import metrics_from_lists
 from stream_rec.evaluation.prequential import PrequentialEvaluator
 from stream_rec.evaluation.ranking_metrics import ACCURACY, METRICS

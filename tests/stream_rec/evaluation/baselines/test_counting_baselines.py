@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_rec.evaluation.baselines import ForwardDecay, Popularity, Transitions, half_life_name
+from stream_rec.evaluation.baselines.decay import ForwardDecay, half_life_name
+from stream_rec.evaluation.baselines.popularity import Popularity
+from stream_rec.evaluation.baselines.transitions import Transitions
 from stream_rec.records import Event
 
 DAY_MS = 86_400_000
