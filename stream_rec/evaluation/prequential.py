@@ -24,12 +24,11 @@ from stream_rec.evaluation.baselines.base import Baseline, put_newest
 from stream_rec.evaluation.baselines.popularity import Popularity
 from stream_rec.evaluation.baselines.transitions import Transitions
 from stream_rec.evaluation.ranking_metrics import MAX_RANK, MISS, ListSpread, RankHistogram, rank_of
+from stream_rec.evaluation.stream_memory import StreamMemory
 from stream_rec.records import Event, Recommendation
 
 MODEL = "model"
 Lists = list[tuple[str, ...]]  # one a method, in the order of ``methods``
-
-_NOTHING: dict[str, None] = {}
 
 
 class MethodScores:
@@ -78,20 +77,16 @@ class PrequentialEvaluator:
         *,
         burn_in_events: int = 0,
     ) -> None:
-        self._event_weights = dict(event_weights)
         self._burn_in_events = burn_in_events
-        self._novel = ranking.exclude_seen
         self._list_length = min(MAX_RANK, ranking.list_length)
         self._max_users = state.max_users
         self._max_items = state.max_items
-        self._max_seen_per_user = state.max_seen_per_user
         self._window_events = evaluation.window_events
         self._baselines = _baselines(evaluation, state) if evaluation.baselines else []
         self.methods = (MODEL, *(baseline.name for baseline in self._baselines))
         self._scores = self._fresh_scores()
         self.num_observed = 0
-        self._items: OrderedDict[str, None] = OrderedDict()  # seen in the stream, by last touch
-        self._consumed: OrderedDict[str, dict[str, None]] = OrderedDict()  # user → items, oldest first; novel mode only
+        self._memory = StreamMemory(state, event_weights, novel=ranking.exclude_seen)
         self._remembered: OrderedDict[str, Lists] = OrderedDict()
 
     @property
@@ -121,7 +116,7 @@ class PrequentialEvaluator:
         for published in lists:
             user_id = published.user_id
             model_list = tuple(item.item_id for item in published.items[: self._list_length])
-            both = [model_list, *self._baseline_lists(user_id, now_ms, self._consumed.get(user_id, _NOTHING))]
+            both = [model_list, *self._baseline_lists(user_id, now_ms)]
             put_newest(self._remembered, user_id, both, self._max_users)
 
     def remembered(self, user_id: str) -> tuple[str, ...]:
@@ -134,7 +129,7 @@ class PrequentialEvaluator:
 
         Looks through all items ever listed: for reports, not for every batch.
         """
-        known = self._items.keys()
+        known = self._memory.known()
         return {
             method: {
                 **scores.whole.accuracy(),
@@ -151,8 +146,7 @@ class PrequentialEvaluator:
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Store → entries, capacity: everything here that grows."""
         sizes = {
-            "items in the stream": (len(self._items), self._max_items),
-            "users with consumed items": (len(self._consumed), self._max_users),
+            **self._memory.sizes(),
             "users with remembered lists": (len(self._remembered), self._max_users),
             "window": (len(self._scores[0].window.window), self._window_events),
         }
@@ -166,8 +160,7 @@ class PrequentialEvaluator:
         """Everything that a resumed run needs to report the same figures as an uninterrupted one; JSON-able."""
         return {
             "num_observed": self.num_observed,
-            "items": list(self._items),
-            "consumed": [[user, list(items)] for user, items in self._consumed.items()],
+            **self._memory.state(),
             "remembered": [[user, [list(items) for items in lists]] for user, lists in self._remembered.items()],
             "methods": list(self.methods),
             "scores": [scores.state() for scores in self._scores],
@@ -181,13 +174,9 @@ class PrequentialEvaluator:
         figures compare only over the same events; baselines of the same name keep what they have learnt.
         """
         self.num_observed = state["num_observed"]
-        self._items, self._consumed, self._remembered = OrderedDict(), OrderedDict(), OrderedDict()
+        self._memory.load_state(state)
+        self._remembered = OrderedDict()
         self._scores = self._fresh_scores()
-        for item in state["items"]:
-            put_newest(self._items, item, None, self._max_items)
-        for user, items in state["consumed"] if self._novel else ():
-            newest = dict.fromkeys(items[-self._max_seen_per_user :])
-            put_newest(self._consumed, user, newest, self._max_users)
         for baseline in self._baselines:
             if baseline.name in state["baselines"]:
                 baseline.load_state(state["baselines"][baseline.name])
@@ -202,40 +191,30 @@ class PrequentialEvaluator:
         """Score, learn, remember, in this order. ``fresh`` is the model's list; None takes the remembered ones."""
         burnt_in = self.num_observed >= self._burn_in_events
         self.num_observed += 1
-        weight = self._event_weights.get(event.type, 1.0)
+        weight = self._memory.weight(event)
         if weight <= 0:
             return
-        consumed = self._consumed.get(event.user_id, _NOTHING)
-        if event.item_id not in consumed:
-            self._score(event, fresh, consumed, burnt_in)
+        if event.item_id not in self._memory.consumed(event.user_id):
+            self._score(event, fresh, burnt_in)
         for baseline in self._baselines:
             baseline.update(event, weight)
-        put_newest(self._items, event.item_id, None, self._max_items)
-        if self._novel:
-            self._consume(event.user_id, event.item_id)
+        self._memory.take(event)
 
-    def _score(self, event: Event, fresh: Sequence[str] | None, consumed: dict[str, None], burnt_in: bool) -> None:
+    def _score(self, event: Event, fresh: Sequence[str] | None, burnt_in: bool) -> None:
         lists: Sequence[Sequence[str]]
         if fresh is None:
             lists = self._remembered.get(event.user_id) or [()] * len(self.methods)
         else:
             model_list = tuple(fresh[: self._list_length])
-            lists = [model_list, *self._baseline_lists(event.user_id, event.timestamp_ms, consumed)]
+            lists = [model_list, *self._baseline_lists(event.user_id, event.timestamp_ms)]
         # The catalogue may have put the item into a list, but nothing could be known of it: the protocol's miss.
-        known = event.item_id in self._items
+        known = event.item_id in self._memory.known()
         for scores, items in zip(self._scores, lists, strict=True):
             scores.update(rank_of(event.item_id, items) if known else MISS, items, burnt_in)
 
-    def _baseline_lists(self, user_id: str, now_ms: int, consumed: dict[str, None]) -> Lists:
-        exclude = consumed.keys()
+    def _baseline_lists(self, user_id: str, now_ms: int) -> Lists:
+        exclude = self._memory.consumed(user_id)
         return [tuple(baseline.top(user_id, now_ms, self._list_length, exclude)) for baseline in self._baselines]
-
-    def _consume(self, user_id: str, item_id: str) -> None:
-        consumed = self._consumed.get(user_id, {})
-        put_newest(self._consumed, user_id, consumed, self._max_users)
-        consumed.setdefault(item_id)
-        if len(consumed) > self._max_seen_per_user:
-            del consumed[next(iter(consumed))]
 
     def _fresh_scores(self) -> list[MethodScores]:
         return [MethodScores(self._window_events, self._max_items) for _ in self.methods]
