@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from stream_rec.settings_checks import DEFAULT_MAX_REQUEST_BYTES, not_passed_through, refuse
+from stream_rec.settings_learning import OptimiserSettings
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -243,7 +244,7 @@ class ModelSettings(Section):
         return self
 
 
-class LearningSettings(Section):
+class LearningSettings(OptimiserSettings, Section):
     """How it learns."""
 
     event_weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(
