@@ -230,7 +230,10 @@ class StateSettings(Section):
 class ModelSettings(Section):
     """The network."""
 
-    encoder: Literal["attention"] = Field(default="attention", description="Architecture that reads the history.")
+    encoder: Literal["attention", "none"] = Field(
+        default="attention",
+        description="Architecture that reads the history; none leaves the statistics to themselves.",
+    )
     dimension: int = Field(default=64, ge=8, le=1024, multiple_of=8, description="Width of embeddings and layers.")
     num_layers: int = Field(default=2, ge=1, le=12, description="Attention layers.")
     num_heads: int = Field(default=2, ge=1, le=16, description="Attention heads; must divide model.dimension.")

@@ -55,6 +55,7 @@ class Learner:
         """Give a batch's users and items rows and read what the events found. At least one event."""
         moments, new_rows = self.memory.enter(events)
         self._new_items(new_rows)
+        self.network.new_users(moments.new_users)
         return moments
 
     def _new_items(self, rows: list[int]) -> None:
@@ -104,7 +105,9 @@ class Learner:
             "batch": self.batch,
             "num_skipped": self.num_skipped,
             "memory": self.memory.state(),
-            "network": self.network.state(self.memory.num_item_rows, self.memory.catalogue.num_features),
+            "network": self.network.state(
+                self.memory.num_item_rows, self.memory.num_user_rows, self.memory.catalogue.num_features
+            ),
             "blend": self.blend.state(),
             "trainer": self.trainer.state(),
         }

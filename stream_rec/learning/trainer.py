@@ -1,6 +1,7 @@
 """One guarded step on one batch: loss, gradients, and updates that happen only if all of them are finite.
 
-Shapes: B = moments, I = item rows, R = rows of the working set, C = columns, D = dimension, N = history length.
+Shapes: B = moments, I = item rows, R = rows of the working set, C = columns, D = dimension, N = history length,
+U = user rows of the batch, E = extra positions, X = of these per moment, S = statistics.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from stream_rec.config import Settings
 from stream_rec.learning.negatives import NegativeSampler
 from stream_rec.learning.objectives import mixture_loss, softmax_loss
 from stream_rec.learning.optimisers import AdamW, step_rows
+from stream_rec.models.base import Inputs
 from stream_rec.models.blend import Blend
 from stream_rec.models.items import item_vectors
 from stream_rec.models.mixture import gather_evidence
@@ -24,6 +27,8 @@ from stream_rec.state.memory import Memory
 from stream_rec.state.moments import Moments
 
 NUM_PROBES = 64  # events of a batch on which the blend's weights are compared
+NUM_EXTRA = 4  # further positions per moment for encoders that learn from more than the newest event
+EXTRA_WEIGHT = 0.5  # of their loss
 
 
 @dataclass
@@ -38,6 +43,15 @@ class Columns:
     target_B: Tensor  # column of each moment's item
     column_of_I: Tensor | None  # item row → column, num_columns where it is none; None where rows are columns
     correction_C: Tensor | None  # log chance of a sampled column
+
+    def targets(self, places_E: Tensor) -> tuple[Tensor, Tensor]:
+        """Columns [E] of places in the working set, and whether they are one: 0 stands for those that are none."""
+        columns_E = places_E
+        if self.column_of_I is not None:
+            assert isinstance(self.rows, Tensor), "a sample of columns goes with a list of rows"
+            columns_E = self.column_of_I[self.rows[places_E]]
+        is_column_E = (columns_E > 0) & (columns_E < self.num_columns)
+        return torch.where(is_column_E, columns_E, 0), is_column_E
 
 
 @dataclass
@@ -55,6 +69,7 @@ class Trainer:
     def __init__(self, settings: Settings, memory: Memory, network: Network, blend: Blend) -> None:
         learning = settings.learning
         self._learning = learning
+        self._seed = settings.worker.seed
         self._memory = memory
         self._network = network
         self._blend = blend
@@ -90,7 +105,11 @@ class Trainer:
         features_RA = memory.catalogue.features_IA[columns.rows][:, : memory.catalogue.width]
         own_in_RD = network.item_in.weight_IW[columns.rows].clone().requires_grad_()
         own_out_RW = network.item_out.weight_IW[columns.rows].clone().requires_grad_()
-        tables = [own_in_RD, own_out_RW]
+        user_rows_U, user_places_B = distinct(F.pad(moments.user_B, (1, 0)))
+        own_users_UD = network.user_in.weight_IW[user_rows_U].requires_grad_()
+        # Row 0 is whoever is not known: it must stay zero.
+        users_BD = own_users_UD[user_places_B[1:]] * (moments.user_B > 0)[:, None]
+        tables = [own_in_RD, own_out_RW, own_users_UD]
         num_features = memory.catalogue.num_features
         attributes = [table.weight_IW[:num_features] for table in (network.attribute_in, network.attribute_out)]
         if features_RA.shape[1]:
@@ -99,26 +118,33 @@ class Trainer:
         vectors_RD = item_vectors(own_in_RD, attributes[0], features_RA)
         outputs_CW = item_vectors(own_out_RW, attributes[1], features_RA)[columns.local_C]
 
-        query_BD = network.encode(moments, vectors_RD, columns.items_BN)
-        residual_BC = torch.addmm(outputs_CW[:, -1], query_BD, outputs_CW[:, :-1].T)
-        loss = self._loss(moments, columns, residual_BC)
+        inputs = network.inputs(moments, vectors_RD, columns.items_BN, users_BD)
+        query_BD: Tensor = network.encoder(inputs)
+        probabilities_BC = self._probabilities(moments, columns)
+        loss = self._loss(moments, columns, probabilities_BC, logits(query_BD, outputs_CW))
+        extra = self._extra_loss(inputs, columns, probabilities_BC.detach(), outputs_CW, batch)
+        if extra is not None:
+            loss = loss + EXTRA_WEIGHT * extra
         parameters = [*tables, *self._encoder.parameters, *self._gate.parameters]
         gradients = list(torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True))
-        return self._apply(loss.detach(), columns, gradients, len(tables), len(moments), batch)
+        return self._apply(loss.detach(), columns, gradients, user_rows_U, len(tables), len(moments), batch)
 
-    def _loss(self, moments: Moments, columns: Columns, residual_BC: Tensor) -> Tensor:
-        """Statistics by themselves, and attention on top of them as they are: it learns what they leave over."""
+    def _probabilities(self, moments: Moments, columns: Columns) -> Tensor:
+        """[B, C] what the statistics say."""
         memory, mixture = self._memory, self._network.mixture
         allowed_I = memory.recommendable()
-        allowed_C = allowed_I[columns.items]
         evidence = gather_evidence(memory.popularity, memory.transitions, moments, repeats=memory.allows_repeats)
-        probabilities_BC = mixture.probabilities(
+        return mixture.probabilities(
             mixture.gate(evidence),
             evidence,
             memory.popularity.counts_HI[:, : memory.num_item_rows][:, columns.items],
-            allowed_C / allowed_I.sum().clamp_min(1),
+            allowed_I[columns.items] / allowed_I.sum().clamp_min(1),
             columns.column_of_I,
         )
+
+    def _loss(self, moments: Moments, columns: Columns, probabilities_BC: Tensor, residual_BC: Tensor) -> Tensor:
+        """Statistics by themselves, and the encoder on top of them as they are: it learns what they leave over."""
+        allowed_C = self._memory.recommendable()[columns.items]
         target_B1, weight_B = columns.target_B[:, None], moments.target_weight_B
         with torch.no_grad():
             prior_BC = log_prior(probabilities_BC.detach().clone(), ~allowed_C, self._excluded(moments, columns))
@@ -137,6 +163,24 @@ class Trainer:
             listed_p_B = torch.ones_like(target_p_B)
         statistics = mixture_loss(target_p_B, listed_p_B, weight_B)
         return statistics + softmax_loss(residual_BC + prior_BC, columns.target_B, weight_B)
+
+    def _extra_loss(
+        self, inputs: Inputs, columns: Columns, probabilities_BC: Tensor, outputs_CW: Tensor, batch: int
+    ) -> Tensor | None:
+        """Loss of the encoder's further positions. What the statistics said at those times is gone: their mean over
+        the batch stands for it, so that here, too, popularity is none of the encoder's business.
+        """
+        generator = torch.Generator().manual_seed((self._seed << 31) + batch)
+        draws_BX = torch.rand(len(inputs.lengths_B), NUM_EXTRA, generator=generator, device="cpu")
+        extra = self._network.encoder.extra_targets(inputs, draws_BX.to(self._network.device, non_blocking=True))
+        if extra is None:
+            return None
+        queries_ED, places_E, weight_E = extra
+        target_E, is_column_E = columns.targets(places_E)
+        prior_C = probabilities_BC.mean(0).clamp_min(FLOOR).log()
+        if columns.correction_C is not None:
+            prior_C = prior_C - columns.correction_C
+        return softmax_loss(logits(queries_ED, outputs_CW) + prior_C, target_E, weight_E * is_column_E)
 
     def _observe(self, moments: Moments, columns: Columns, prior_BC: Tensor, residual_BC: Tensor) -> None:
         stride = max(1, len(moments) // NUM_PROBES)
@@ -185,7 +229,14 @@ class Trainer:
     # -- the step ----------------------------------------------------------------------------------------------
 
     def _apply(
-        self, loss: Tensor, columns: Columns, gradients: list[Tensor], num_tables: int, num_events: int, batch: int
+        self,
+        loss: Tensor,
+        columns: Columns,
+        gradients: list[Tensor],
+        user_rows_U: Tensor,
+        num_tables: int,
+        num_events: int,
+        batch: int,
     ) -> StepOutcome:
         rates, network = self.rates(batch), self._network
         num_encoder = len(self._encoder.parameters)
@@ -198,10 +249,12 @@ class Trainer:
         sound = torch.isfinite(finite).all()
         self._encoder.step(encoder_P * (self._learning.clip_norm / norm).clamp(max=1.0), sound, rate=rates["encoder"])
         self._gate.step(gate_P, sound, rate=rates["gate"])
-        tables = [network.item_in, network.item_out, network.attribute_in, network.attribute_out][:num_tables]
+        tables = [network.item_in, network.item_out, network.user_in, network.attribute_in, network.attribute_out]
         features = slice(0, self._memory.catalogue.num_features)
-        rows = [columns.rows, columns.rows, features, features]
-        for table, where, gradient in zip(tables, rows, for_tables, strict=False):
+        rows = [columns.rows, columns.rows, user_rows_U, features, features]
+        for table, where, gradient in zip(
+            tables, rows, for_tables, strict=False
+        ):  # no attributes, no gradients of theirs
             step_rows(table, where, gradient, sound, rate=rates["rows"], retention=self._retention)
         return StepOutcome(loss, norm, sound)
 
@@ -214,6 +267,11 @@ class Trainer:
         self._encoder.load_state(state["encoder"])
         self._gate.load_state(state["gate"])
         self.sampler.load_state(state["sampler"])
+
+
+def logits(queries_ED: Tensor, outputs_CW: Tensor) -> Tensor:
+    """[E, C] inner products with the output vectors, plus the items' biases."""
+    return torch.addmm(outputs_CW[:, -1], queries_ED, outputs_CW[:, :-1].T)
 
 
 def distinct(rows_X: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,9 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stream_rec.models.base import Encoder, Inputs
-from stream_rec.state.context import NUM_EVENT_TYPES
+from stream_rec.state.context import NUM_EVENT_TYPES, NUM_VALUE_BUCKETS
 
 NUM_GAP_BUCKETS = 32  # log2 of seconds: the last bucket begins at 68 years
+# Rows move in larger steps than dense parameters, and a user has few events: at full weight his vector drowns the rest.
+USER_SHARE = 0.3
 
 
 def gap_bucket(gaps: Tensor) -> Tensor:
@@ -70,10 +72,12 @@ class AttentionEncoder(Encoder):
         self.gaps = nn.Embedding(NUM_GAP_BUCKETS, dimension)
         self.types = nn.Embedding(NUM_EVENT_TYPES, dimension)
         self.situations = nn.Embedding(num_context_buckets, dimension, padding_idx=0)
+        self.values = nn.Embedding(NUM_VALUE_BUCKETS, dimension, padding_idx=0)
         self.hours = nn.Embedding(24, dimension)
         self.weekdays = nn.Embedding(7, dimension)
         self.last_gap = nn.Embedding(NUM_GAP_BUCKETS, dimension)
         self.lengths = nn.Embedding(history_length + 1, dimension)
+        self.session_lengths = nn.Embedding(history_length + 1, dimension)
         self.context = nn.Embedding(num_context_buckets, dimension, padding_idx=0)
         self.norm_keys = nn.LayerNorm(dimension)
         self.to_keys_values = nn.Linear(dimension, 2 * num_layers * dimension)
@@ -94,6 +98,7 @@ class AttentionEncoder(Encoder):
             + self.gaps(gap_bucket(inputs.gaps_BN))
             + self.types(inputs.types_BN)
             + self.situations(inputs.situations_BN)
+            + self.values(inputs.values_BN)
         )
         # One key more that is always there, so that an empty history attends to something: no 0/0 in the softmax.
         empty_B1D = self.positions.weight[-1].expand(num_moments, 1, -1)
@@ -101,10 +106,12 @@ class AttentionEncoder(Encoder):
         mask_BN = F.pad(inputs.items_BN > 0, (0, 1), value=True)
         token_BD = (
             vectors_BND[:, 0]
+            + USER_SHARE * inputs.users_BD
             + self.hours(inputs.hours_B)
             + self.weekdays(inputs.weekdays_B)
             + self.last_gap(gap_bucket(inputs.gaps_BN[:, 0]))
             + self.lengths(inputs.lengths_B)
+            + self.session_lengths(inputs.session_lengths_B)
             + self.context(inputs.slots_BC).sum(1)
         )
         keys_values = self.to_keys_values(keys_BND).chunk(2 * len(self.layers), dim=-1)

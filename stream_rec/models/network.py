@@ -1,6 +1,7 @@
-"""All that has parameters: item tables, attribute tables, the encoder, and the gate over the statistics.
+"""All that has parameters: tables of items, users and attributes, the encoder, and the gate over the statistics.
 
-Shapes: I = item rows, R = rows of a working set, D = dimension, A = attributes per item.
+Shapes: B = moments, N = history length, I = item rows, R = rows of a working set, D = dimension,
+A = attributes per item.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from stream_rec.models.mixture import StatisticsMixture
 from stream_rec.models.registry import make_encoder
 from stream_rec.state.moments import Moments
 
-TABLES = ("item_in", "item_out", "attribute_in", "attribute_out")
+TABLES = ("item_in", "item_out", "user_in", "attribute_in", "attribute_out")
 
 
 class Network:
@@ -35,6 +36,8 @@ class Network:
         self.item_in = table(state.max_items + 1, dimension, 0.05)
         # Zero: an item says nothing of itself until it has been learnt from; its attributes and the statistics do.
         self.item_out = table(state.max_items + 1, dimension + 1, 0.0)
+        # Zero, too: what is not known of a user must not be noise in his query.
+        self.user_in = table(state.max_users + 1, dimension, 0.0)
         self.attribute_in = table(state.num_feature_buckets, dimension, 0.05)
         self.attribute_out = table(state.num_feature_buckets, dimension + 1, 0.0)
         if device.type != "meta":
@@ -53,22 +56,34 @@ class Network:
         self.item_in.reset(rows_R, generator)
         self.item_out.reset(rows_R, generator)
 
-    def encode(self, moments: Moments, vectors_RD: Tensor, items_BN: Tensor) -> Tensor:
-        """[B, D] queries. ``items_BN`` points into ``vectors_RD``, whose row 0 stands for an empty slot."""
+    def new_users(self, rows: list[int]) -> None:
+        """Rows got new owners: of them nothing is known."""
+        self.user_in.reset(torch.tensor(rows, dtype=torch.int64, device=self.device), torch.Generator())
+
+    def inputs(self, moments: Moments, vectors_RD: Tensor, items_BN: Tensor, users_BD: Tensor | None = None) -> Inputs:
+        """What the encoder reads. ``items_BN`` points into ``vectors_RD``, whose row 0 stands for an empty slot.
+
+        ``users_BD`` are the users' vectors where they are to be learnt; left out, they are read from the table.
+        """
         history = moments.history
-        queries_BD: Tensor = self.encoder(
-            Inputs(
-                vectors_RD=vectors_RD,
-                items_BN=items_BN,
-                gaps_BN=moments.gaps_BN,
-                types_BN=history.types_BN,
-                situations_BN=history.situations_BN,
-                lengths_B=history.lengths_B,
-                hours_B=moments.hour_B,
-                weekdays_B=moments.weekday_B,
-                slots_BC=moments.slots_BC,
-            )
+        return Inputs(
+            vectors_RD=vectors_RD,
+            items_BN=items_BN,
+            gaps_BN=moments.gaps_BN,
+            types_BN=history.types_BN,
+            situations_BN=history.situations_BN,
+            values_BN=history.values_BN,
+            users_BD=self.user_in.weight_IW[moments.user_B] if users_BD is None else users_BD,
+            lengths_B=history.lengths_B,
+            session_lengths_B=moments.session_lengths_B,
+            hours_B=moments.hour_B,
+            weekdays_B=moments.weekday_B,
+            slots_BC=moments.slots_BC,
         )
+
+    def encode(self, moments: Moments, vectors_RD: Tensor, items_BN: Tensor) -> Tensor:
+        """[B, D] queries; arguments as for ``inputs``."""
+        queries_BD: Tensor = self.encoder(self.inputs(moments, vectors_RD, items_BN))
         return queries_BD
 
     def vectors(self, features_RA: Tensor, num_features: int, rows: slice) -> tuple[Tensor, Tensor]:
@@ -79,9 +94,9 @@ class Network:
                 item_vectors(self.item_out.weight_IW[rows], self.attribute_out.weight_IW[:num_features], features_RA),
             )
 
-    def state(self, num_items: int, num_features: int) -> dict[str, Any]:
+    def state(self, num_items: int, num_users: int, num_features: int) -> dict[str, Any]:
         """Tables for the rows in use; the dense parameters are the optimisers'."""
-        num_rows = {"item": num_items, "attribute": num_features}
+        num_rows = {"item": num_items, "user": num_users, "attribute": num_features}
         return {name: self._table(name).state(num_rows[name.split("_")[0]]) for name in TABLES}
 
     def load_state(self, state: dict[str, Any]) -> None:

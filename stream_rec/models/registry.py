@@ -7,8 +7,9 @@ import torch
 from stream_rec.config import Settings
 from stream_rec.models.attention import AttentionEncoder
 from stream_rec.models.base import Encoder
+from stream_rec.models.none import NoEncoder
 
-ENCODERS = {"attention": AttentionEncoder}
+ENCODERS: dict[str, type[Encoder]] = {"attention": AttentionEncoder, "none": NoEncoder}
 
 
 def make_encoder(settings: Settings, device: torch.device) -> Encoder:

@@ -1,4 +1,4 @@
-"""The last N interactions of every user, as tensors on the device: 11 bytes an entry.
+"""The last N interactions of every user, as tensors on the device: 12 bytes an entry.
 
 Shapes: U = user rows, N = history length, B = events of a batch. A history is a ring; slot 0 of what readers
 get is the newest entry.
@@ -19,6 +19,8 @@ from stream_rec.state.vocabulary import Rows
 
 # Seconds since 2001-09-09 fit 32 bits from 1933 to 2069; decoding has refused what lies outside.
 TIME_ORIGIN_S = 1_000_000_000
+# Two interactions further apart than this belong to two sessions: the usual half hour.
+SESSION_GAP_S = 1_800
 
 
 @dataclass
@@ -29,7 +31,19 @@ class History:
     times_BN: Tensor  # seconds since TIME_ORIGIN_S, int64
     types_BN: Tensor  # event type rows, int64
     situations_BN: Tensor  # hashed context of that event, int64
+    values_BN: Tensor  # bucket of that event's value, int64
     lengths_B: Tensor  # entries in use, int64
+
+    def session_lengths(self, clock_B: Tensor) -> Tensor:
+        """[B] how many of the newest entries belong to the session that runs at ``clock_B`` (s since TIME_ORIGIN_S).
+
+        No two of them, and not the newest and the moment, are more than SESSION_GAP_S apart; 0 where the newest entry
+        is older. Entries whose item was retired count: they are places in the history, and their time is known.
+        """
+        elapsed_BN = (clock_B[:, None] - self.times_BN).clamp_min(0)
+        gaps_BN = torch.diff(elapsed_BN, dim=1, prepend=torch.zeros_like(elapsed_BN[:, :1]))
+        in_use_BN = torch.arange(elapsed_BN.shape[1], device=clock_B.device)[None, :] < self.lengths_B[:, None]
+        return torch.cumprod((in_use_BN & (gaps_BN <= SESSION_GAP_S)).long(), dim=1).sum(1)
 
 
 class Histories:
@@ -41,6 +55,7 @@ class Histories:
         self._times_UN = zeros(max_users + 1, length, dtype=torch.int32, device=device)
         self._types_UN = zeros(max_users + 1, length, dtype=torch.uint8, device=device)
         self._situations_UN = zeros(max_users + 1, length, dtype=torch.int16, device=device)
+        self._values_UN = zeros(max_users + 1, length, dtype=torch.uint8, device=device)
         # On the host, since it follows from the ids alone: how many interactions a user has ever had.
         self._num_ever: Rows = np.zeros(max_users + 1, dtype=np.int64)
 
@@ -75,6 +90,7 @@ class Histories:
             times_BN=self._times_UN[row_BN, slot_BN].long(),
             types_BN=self._types_UN[row_BN, slot_BN].long(),
             situations_BN=self._situations_UN[row_BN, slot_BN].long(),
+            values_BN=self._values_UN[row_BN, slot_BN].long(),
             lengths_B=num_ever_B.clamp(max=self.length),
         )
 
@@ -86,6 +102,7 @@ class Histories:
         time_B: Tensor,
         type_B: Tensor,
         situation_B: Tensor,
+        value_B: Tensor,
     ) -> History:
         """Histories as each event of a batch found them: as stored, then the user's earlier events of the batch."""
         stored = self.read(user_B)
@@ -110,6 +127,7 @@ class Histories:
             times_BN=merge(time_B, stored.times_BN),
             types_BN=merge(type_B, stored.types_BN),
             situations_BN=merge(situation_B, stored.situations_BN),
+            values_BN=merge(value_B, stored.values_BN),
             lengths_B=(stored.lengths_B + rank_B).clamp(max=self.length),
         )
 
@@ -121,6 +139,7 @@ class Histories:
         time_B: Tensor,
         type_B: Tensor,
         situation_B: Tensor,
+        value_B: Tensor,
     ) -> None:
         """Add the events that count, in order. Only a user's newest N are written, so no slot is written twice."""
         rank, _ = self.in_batch_order(user_B, counts_B)
@@ -135,6 +154,7 @@ class Histories:
         self._times_UN[where] = time_B[kept_K].int()
         self._types_UN[where] = type_B[kept_K].to(torch.uint8)
         self._situations_UN[where] = situation_B[kept_K].to(torch.int16)
+        self._values_UN[where] = value_B[kept_K].to(torch.uint8)
         np.add.at(self._num_ever, user_B[counts_B], 1)
 
     def forget_users(self, rows: list[int]) -> None:
@@ -161,13 +181,14 @@ class Histories:
             "times": self._times_UN[:num_users].clone(),
             "types": self._types_UN[:num_users].clone(),
             "situations": self._situations_UN[:num_users].clone(),
+            "values": self._values_UN[:num_users].clone(),
             "num_ever": self._num_ever[:num_users].copy(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Inverse of ``state``."""
         num_users = len(state["num_ever"])
-        for name in ("items", "times", "types", "situations"):
+        for name in ("items", "times", "types", "situations", "values"):
             table = getattr(self, f"_{name}_UN")
             table[:num_users] = state[name].to(table.device)
         self._num_ever[:] = 0

@@ -16,7 +16,7 @@ from torch import Tensor
 from stream_rec.config import Settings
 from stream_rec.records import Event, ItemUpdate
 from stream_rec.state.catalogue import Catalogue
-from stream_rec.state.context import ContextEncoder, event_types, seconds
+from stream_rec.state.context import ContextEncoder, event_types, seconds, value_buckets
 from stream_rec.state.histories import TIME_ORIGIN_S, Histories
 from stream_rec.state.moments import Moments
 from stream_rec.state.popularity import Popularity
@@ -28,7 +28,7 @@ DAY_S = 86_400
 
 
 class Memory:
-    """The state room. ``new_items`` collects rows that got a new owner, for whoever keeps parameters by row."""
+    """The state room. Says which rows of items and users got a new owner, for whoever keeps parameters by row."""
 
     def __init__(self, settings: Settings, device: torch.device) -> None:
         state = settings.state
@@ -51,6 +51,11 @@ class Memory:
     def num_item_rows(self) -> int:
         """Item rows that tables need to be read for, row 0 included."""
         return self.items.high_water
+
+    @property
+    def num_user_rows(self) -> int:
+        """User rows that tables need to be read for, row 0 included."""
+        return self.users.high_water
 
     def recommendable(self) -> Tensor:
         """[I] whether each item row may be in a list at all."""
@@ -86,7 +91,7 @@ class Memory:
     # -- events to moments -------------------------------------------------------------------------------------
 
     def enter(self, events: Sequence[Event]) -> tuple[Moments, list[int]]:
-        """Turn a batch of events into moments; also returns item rows that have a new owner.
+        """Turn a batch of events into moments; also returns item rows that have a new owner (users: ``new_users``).
 
         Effects: 1. users and items unseen so far get rows, old ones are retired where room is needed;
         2. what is consumed joins the users' seen items. Statistics and histories follow in ``update``.
@@ -103,6 +108,7 @@ class Memory:
         counts = (weights > 0) & (items > 0)
         excluded, is_new_to_user, first_seen = self._exclusions(users, items, counts, set(new_rows))
         moments = self._moments(events, users, items, counts, weights, is_new_to_user, excluded)
+        moments.new_users = assigned_users.new
         self._listed_I[moments.item_B] = True
         self._listed_I[0] = False
         moments.uniform_scale_B = self._uniform_scale(len(events), first_seen)
@@ -131,12 +137,15 @@ class Memory:
         whole_s = np.floor(time_s).astype(np.int64)
         item_B, clock_B = self._to_device(items), self._to_device(whole_s - TIME_ORIGIN_S)
         type_B, situation_B = self._to_device(event_types(events)), self._to_device(self.context.situations(events))
-        history = self.histories.read_before(users, counts, item_B, clock_B, type_B, situation_B)
+        value_B = self._to_device(value_buckets(events))
+        history = self.histories.read_before(users, counts, item_B, clock_B, type_B, situation_B, value_B)
         return Moments(
             users=users,
             items=items,
             counts=counts,
+            new_users=[],
             newest_s=float(time_s.max()),
+            user_B=self._to_device(users),
             item_B=item_B,
             weight_B=self._to_device(weights * counts),
             target_weight_B=self._to_device(weights * (counts & is_new_to_user)),
@@ -144,12 +153,14 @@ class Memory:
             clock_B=clock_B,
             type_B=type_B,
             situation_B=situation_B,
+            value_B=value_B,
             slots_BC=self._to_device(self.context.slots(events)),
             hour_B=self._to_device(whole_s % DAY_S // 3600),
             weekday_B=self._to_device((whole_s // DAY_S + 3) % 7),  # the epoch was a Thursday
             history=history,
             uniform_scale_B=torch.ones(len(events), device=self.device),
             gaps_BN=torch.where(history.items_BN > 0, (clock_B[:, None] - history.times_BN).clamp_min(0), 0),
+            session_lengths_B=history.session_lengths(clock_B),
             excluded=excluded,
         )
 
@@ -230,7 +241,13 @@ class Memory:
         self.popularity.update(moments.item_B, moments.time_B, moments.weight_B, moments.newest_s)
         self.transitions.update(previous_B, moments.item_B, moments.time_B, moments.weight_B, moments.newest_s)
         self.histories.append(
-            moments.users, moments.counts, moments.item_B, moments.clock_B, moments.type_B, moments.situation_B
+            moments.users,
+            moments.counts,
+            moments.item_B,
+            moments.clock_B,
+            moments.type_B,
+            moments.situation_B,
+            moments.value_B,
         )
 
     # -- what it holds -----------------------------------------------------------------------------------------

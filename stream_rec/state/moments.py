@@ -22,7 +22,9 @@ class Moments:
     users: Rows  # host: user rows
     items: Rows  # host: item rows of the events
     counts: NDArray[np.bool_]  # host: whether the event is learnt from
+    new_users: list[int]  # host: user rows that got a new owner with these events
     newest_s: float  # host: the largest time
+    user_B: Tensor  # user rows, int64; 0 is unknown
     item_B: Tensor  # item rows of the events, int64
     weight_B: Tensor  # of the events in the loss and the statistics, float32
     target_weight_B: Tensor  # as weight_B, but 0 where the item may not be recommended (already consumed)
@@ -30,11 +32,13 @@ class Moments:
     clock_B: Tensor  # whole seconds since histories' origin, int64
     type_B: Tensor
     situation_B: Tensor
+    value_B: Tensor  # bucket of the event's own value: for its history only, the moment before does not know it
     slots_BC: Tensor
     hour_B: Tensor  # 0–23, UTC
     weekday_B: Tensor  # 0–6
     history: History  # as the event found it
     gaps_BN: Tensor  # seconds from each history entry to the moment, >= 0
+    session_lengths_B: Tensor  # newest entries of the history that belong to the running session
     # What the share 1 / items is short of at each moment, since it counts items that appear later in the batch; >= 1.
     uniform_scale_B: Tensor
     excluded: tuple[Tensor, Tensor] | None  # P moments and P item rows that may not be in their list

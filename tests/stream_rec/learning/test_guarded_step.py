@@ -16,8 +16,8 @@ from tests.stream_rec.tiny_worlds import attributes, cycle, differing, learn, ri
 
 over_all_or_a_sample = pytest.mark.parametrize("full_softmax_max_items", [1_000, 0], ids=["full", "sampled"])
 
-# Where the gradients of a step lie: tables of items and attributes, then encoder, then gate.
-PARTS = {"item_in": 0, "item_out": 1, "attribute_in": 2, "attribute_out": 3, "encoder": 4, "gate": -1}
+# Where the gradients of a step lie: tables of items, users and attributes, then encoder, then gate.
+PARTS = {"item_in": 0, "item_out": 1, "user_in": 2, "attribute_in": 3, "attribute_out": 4, "encoder": 5, "gate": -1}
 
 
 def seasoned(full_softmax_max_items: int = 1_000) -> Learner:
@@ -93,7 +93,7 @@ def test_a_poisoned_loss_leaves_the_step_out(
 
 
 @over_all_or_a_sample
-@pytest.mark.parametrize("table", ["item_in", "item_out", "attribute_in", "attribute_out"])
+@pytest.mark.parametrize("table", ["item_in", "item_out", "user_in", "attribute_in", "attribute_out"])
 def test_a_poisoned_row_spreads_to_no_other(table: str, full_softmax_max_items: int) -> None:
     """A bit flipped in memory, say. All lists may suffer, but no other parameter does; a repaired row works again."""
     learner = seasoned(full_softmax_max_items)
@@ -122,11 +122,11 @@ def test_a_step_left_out_still_counts_its_events_in_statistics_and_histories(mon
 
 def test_a_batch_in_which_nothing_counts_changes_no_row() -> None:
     learner = seasoned()
-    before = learner.network.state(21, learner.memory.catalogue.num_features)
+    before = learner.network.state(21, 41, learner.memory.catalogue.num_features)
     impressions = [event for event in rich(400) if event.type == "impression"][:64]
     assert learner.learn(learner.enter(impressions)) == 0.0
     assert learner.num_skipped == 0
-    assert differing(before, learner.network.state(21, learner.memory.catalogue.num_features)) == []
+    assert differing(before, learner.network.state(21, 41, learner.memory.catalogue.num_features)) == []
 
 
 def test_rates_warm_up_and_stay() -> None:

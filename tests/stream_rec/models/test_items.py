@@ -86,5 +86,5 @@ def test_seeds_like_dates_and_the_largest_one_work() -> None:
     for seed in (20_260_714, 2**32 - 1):
         learner = Learner(small_settings(worker={"seed": seed}))
         learn(learner, [Event("u", "i", "click", START_MS)])
-        states.append(learner.network.state(2, 1))
+        states.append(learner.network.state(2, 2, 1))
     assert differing(*states) != []

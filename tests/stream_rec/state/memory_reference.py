@@ -10,14 +10,15 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 import torch
 from hypothesis import strategies as st
 
 from stream_rec.config import Settings
 from stream_rec.records import Event, Item, ItemUpdate
-from stream_rec.state.context import category_row, event_type_row
-from stream_rec.state.histories import TIME_ORIGIN_S
+from stream_rec.state.context import category_row, event_type_row, value_bucket
+from stream_rec.state.histories import SESSION_GAP_S, TIME_ORIGIN_S
 from stream_rec.state.memory import Memory
 from stream_rec.state.moments import Moments
 from tests.stream_rec.state.worlds import CPU, START_S, differences, event, frozen, tiny
@@ -37,9 +38,10 @@ CLICKS = st.tuples(
     GAPS_S,
     st.sampled_from(["view", "view", "view", "purchase", "impression"]),
     st.sampled_from([None, "phone", "desk"]),
+    st.sampled_from([None, None, 0.0, 1.0, 5.0, -3.0]),
 )
 UPDATES = st.tuples(st.sampled_from(ITEMS), st.sampled_from(["put", "put", "unavailable", "tombstone"]))
-Click = tuple[str, str, float, str, str | None]
+Click = tuple[str, str, float, str, str | None, float | None]
 Step = list[Click] | tuple[str, str] | None
 STEPS = st.lists(
     st.one_of(st.lists(CLICKS, min_size=1, max_size=10), st.lists(CLICKS, min_size=1, max_size=10), UPDATES, st.none()),
@@ -61,6 +63,16 @@ WORLDS = st.builds(
 )
 
 
+def session_length(elapsed_s: list[int]) -> int:
+    """Entries, newest first, up to the first that lies too far before its successor (the moment, for the newest)."""
+    after_s = 0
+    for length, before_s in enumerate(max(0, each) for each in elapsed_s):
+        if before_s - after_s > SESSION_GAP_S:
+            return length
+        after_s = before_s
+    return len(elapsed_s)
+
+
 def update_of(item_id: str, what: str) -> ItemUpdate:
     if what == "tombstone":
         return ItemUpdate(item_id, None)
@@ -75,6 +87,7 @@ class Entry:
     clock: int
     type_: int
     is_in_context: bool
+    value: float | None
 
 
 @dataclass
@@ -155,11 +168,15 @@ class Reference:
 
     def learn(self, clicks: list[Click]) -> None:
         batch = []
-        for user, item, gap_s, type_, device in clicks:
+        for user, item, gap_s, type_, device, value in clicks:
             self.at_s += gap_s
-            batch.append(event(user, item, self.at_s, type_, **({} if device is None else {"device": device})))
+            one = event(user, item, self.at_s, type_, **({} if device is None else {"device": device}))
+            batch.append(msgspec.structs.replace(one, value=value))
         before = self.live()
+        rows_before = {user: self.memory.users.row(user) for user in before[0]}
         moments, new_rows = self.memory.enter(batch)
+        rows = {user: self.memory.users.row(user) for user in self.live()[0]}
+        assert sorted(moments.new_users) == sorted(row for user, row in rows.items() if rows_before.get(user) != row)
         self.rows_changed(before, new_rows)
         listed = set(before[1])
         for index, one in enumerate(batch):
@@ -182,7 +199,8 @@ class Reference:
         history, seen = self.histories[one.user_id], self.seen[one.user_id]
         if history and history[-1].item is not None:
             self.followed.append((history[-1].item, one.item_id, at_s, weight))
-        entry = Entry(one.item_id, math.floor(at_s) - TIME_ORIGIN_S, event_type_row(one.type), bool(one.context))
+        clock = math.floor(at_s) - TIME_ORIGIN_S
+        entry = Entry(one.item_id, clock, event_type_row(one.type), bool(one.context), one.value)
         history.append(entry)
         if not self.memory.allows_repeats and one.item_id not in seen:
             seen.append(one.item_id)
@@ -193,6 +211,7 @@ class Reference:
     def compare_moment(self, moments: Moments, index: int, one: Event, known: set[str], listed: set[str]) -> None:
         memory, user_row, item_row = self.memory, int(moments.users[index]), int(moments.items[index])
         weight = WEIGHTS.get(one.type, 1.0)
+        assert moments.user_B[index] == user_row
         if user_row:
             assert memory.users.id(user_row) == one.user_id
         elif weight > 0:
@@ -229,7 +248,9 @@ class Reference:
         assert history.times_BN[index, :length].tolist() == [e.clock for e in newest_first]
         assert history.types_BN[index, :length].tolist() == [e.type_ for e in newest_first]
         assert (history.situations_BN[index, :length] > 0).tolist() == [e.is_in_context for e in newest_first]
+        assert history.values_BN[index, :length].tolist() == [value_bucket(e.value) for e in newest_first]
         clock = int(moments.clock_B[index])
+        assert moments.session_lengths_B[index] == session_length([clock - e.clock for e in newest_first])
         gaps = [max(0, clock - e.clock) if e.item else 0 for e in newest_first]
         assert moments.gaps_BN[index].tolist() == gaps + [0] * (LENGTH - length)
 

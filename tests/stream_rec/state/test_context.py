@@ -12,12 +12,16 @@ from hypothesis import strategies as st
 from stream_rec.config import StateSettings
 from stream_rec.records import Event
 from stream_rec.state.context import (
+    MOST_POSITIVE_BUCKET,
     NUM_EVENT_TYPES,
+    NUM_VALUE_BUCKETS,
     ContextEncoder,
     category_row,
     event_type_row,
     event_types,
     seconds,
+    value_bucket,
+    value_buckets,
 )
 from tests.stream_rec.state.worlds import event
 
@@ -105,3 +109,25 @@ def test_seconds_keep_the_milliseconds() -> None:
     moment = datetime(2020, 9, 13, 12, 26, 40, 123_000, tzinfo=UTC)
     stamp_ms = int(moment.timestamp() * 1000)
     assert seconds([Event("u", "i", "view", stamp_ms)]).tolist() == [stamp_ms / 1000]
+
+
+@given(value=st.floats(), larger=st.floats())
+def test_a_value_has_a_bucket_by_size_and_sign(value: float, larger: float) -> None:
+    bucket = value_bucket(value)
+    if math.isnan(value):
+        assert bucket == 0
+        return
+    positive, negative = range(1, MOST_POSITIVE_BUCKET + 1), range(NUM_VALUE_BUCKETS // 2 + 1, NUM_VALUE_BUCKETS)
+    assert bucket in (negative if value < 0 else positive)
+    if larger >= value >= 0:
+        assert value_bucket(larger) >= bucket
+
+
+def test_stars_and_seconds_are_told_apart_and_no_value_is_none_of_them() -> None:
+    stars = [value_bucket(n) for n in (None, 0, 1, 2, 3, 4, 5, 0.5, -1)]
+    assert len(set(stars)) == len(stars)
+    assert stars[:3] == [0, 1, 5]
+    seconds_read = [value_bucket(float(n)) for n in (30, 60, 600, 3_600, 86_400, 10**9)]
+    assert len(set(seconds_read)) == len(seconds_read)
+    events = [Event("u", "i", "rating", 0, value=value) for value in (4.0, None, math.inf, -math.inf)]
+    assert value_buckets(events).tolist() == [value_bucket(4.0), 0, MOST_POSITIVE_BUCKET, NUM_VALUE_BUCKETS - 1]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_rec.state.histories import Histories, History
+from stream_rec.state.context import NUM_VALUE_BUCKETS
+from stream_rec.state.histories import SESSION_GAP_S, Histories, History
 from tests.stream_rec.state.worlds import CPU, differences
 
 NUM_USERS = 4
@@ -25,6 +27,7 @@ class Entry:
     time: int
     type_: int
     situation: int
+    value: int
 
 
 @dataclass
@@ -33,11 +36,10 @@ class Batch:
     counts: list[bool]
     entries: list[Entry]
 
-    def arguments(self) -> tuple[np.ndarray, np.ndarray, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        columns = [[e.item, e.time, e.type_, e.situation] for e in self.entries]
-        item_B, time_B, type_B, situation_B = torch.tensor(columns, device=CPU).T
+    def arguments(self) -> tuple[Any, ...]:
+        columns = [[e.item, e.time, e.type_, e.situation, e.value] for e in self.entries]
         counts = np.asarray(self.counts, dtype=np.bool_)
-        return np.asarray(self.users), counts, item_B, time_B, type_B, situation_B
+        return np.asarray(self.users), counts, *torch.tensor(columns, device=CPU).T
 
 
 @dataclass
@@ -55,11 +57,11 @@ class Lists:
 
     def forget_items(self, items: list[int]) -> None:
         for user, entries in self.of.items():
-            self.of[user] = [Entry(0, e.time, e.type_, e.situation) if e.item in items else e for e in entries]
+            self.of[user] = [replace(e, item=0) if e.item in items else e for e in entries]
 
 
 def rows_of(history: History, index: int) -> list[Entry]:
-    columns = (history.items_BN, history.times_BN, history.types_BN, history.situations_BN)
+    columns = (history.items_BN, history.times_BN, history.types_BN, history.situations_BN, history.values_BN)
     length = int(history.lengths_B[index])
     assert not history.items_BN[index, length:].any()
     return [Entry(*values) for values in zip(*(c[index, :length].tolist() for c in columns), strict=True)]
@@ -71,6 +73,7 @@ ENTRIES = st.builds(
     st.integers(-(2**31), 2**31 - 1),  # seconds around the origin: 1933 to 2069
     st.integers(0, 31),
     st.integers(0, 32_767),
+    st.integers(0, NUM_VALUE_BUCKETS - 1),
 )
 EVENTS = st.tuples(st.integers(0, NUM_USERS), st.sampled_from([True, True, True, False]), ENTRIES)
 BATCHES = st.lists(EVENTS, min_size=1, max_size=12).map(
@@ -129,7 +132,7 @@ def test_every_event_finds_the_newest_before_it_whatever_happens(
 
 def test_a_user_with_more_events_in_a_batch_than_his_history_holds() -> None:
     histories = Histories(2, LENGTH, CPU)
-    batch = Batch([1] * 11, [True] * 11, [Entry(item, item, 1, 0) for item in range(1, 12)])
+    batch = Batch([1] * 11, [True] * 11, [Entry(item, item, 1, 0, 0) for item in range(1, 12)])
     found = histories.read_before(*batch.arguments())
     assert found.items_BN[10].tolist() == [10, 9, 8]
     assert found.lengths_B.tolist() == [0, 1, 2, *[LENGTH] * 8]
@@ -139,20 +142,37 @@ def test_a_user_with_more_events_in_a_batch_than_his_history_holds() -> None:
 
 def test_a_row_that_changes_hands_shows_nothing_of_its_former_owner() -> None:
     histories = Histories(1, LENGTH, CPU)
-    old = Batch([1, 1, 1, 1], [True] * 4, [Entry(item, 5, 7, 9) for item in (1, 2, 3, 4)])
+    old = Batch([1, 1, 1, 1], [True] * 4, [Entry(item, 5, 7, 9, 3) for item in (1, 2, 3, 4)])
     histories.append(*old.arguments())
     histories.forget_users([1])
     assert histories.read(np.asarray([1])).items_BN.tolist() == [[0, 0, 0]]
     assert histories.read(np.asarray([1])).lengths_B.tolist() == [0]
-    new = Batch([1], [True], [Entry(6, 8, 2, 0)])
+    new = Batch([1], [True], [Entry(6, 8, 2, 0, 1)])
     histories.append(*new.arguments())
-    assert rows_of(histories.read(np.asarray([1])), 0) == [Entry(6, 8, 2, 0)]
+    assert rows_of(histories.read(np.asarray([1])), 0) == [Entry(6, 8, 2, 0, 1)]
     assert histories.num_entries == 1
 
 
 def test_unknown_users_and_events_that_do_not_count_leave_no_trace() -> None:
     histories = Histories(2, LENGTH, CPU)
     before = histories.state(3)
-    batch = Batch([0, 1, 2], [True, False, False], [Entry(1, 2, 3, 4)] * 3)
+    batch = Batch([0, 1, 2], [True, False, False], [Entry(1, 2, 3, 4, 5)] * 3)
     histories.append(*batch.arguments())
     assert list(differences(before, histories.state(3))) == []
+
+
+def test_a_running_session_is_what_no_half_hour_divides() -> None:
+    histories = Histories(1, 4, CPU)
+    times = [0, 60, 60 + SESSION_GAP_S, 61 + 2 * SESSION_GAP_S]
+    batch = Batch([1] * 4, [True] * 4, [Entry(1 + n, time, 1, 0, 0) for n, time in enumerate(times)])
+    histories.append(*batch.arguments())
+    history = histories.read(np.asarray([1] * 5 + [0]))
+    last = times[-1]
+    # The first of them is a late event: whatever lies ahead of it is as good as now.
+    asked = torch.tensor([last - 1, last, last + SESSION_GAP_S, last + SESSION_GAP_S + 1, last + 10**8, last])
+    assert history.session_lengths(asked).tolist() == [4, 1, 1, 0, 0, 0]
+    histories.forget_users([1])
+    batch = Batch([1] * 3, [True] * 3, [Entry(1 + n, time, 1, 0, 0) for n, time in enumerate(times[:3])])
+    histories.append(*batch.arguments())
+    histories.forget_items([2], 2)  # a place stays a place
+    assert histories.read(np.asarray([1])).session_lengths(torch.tensor([times[2] + 5])).tolist() == [3]

@@ -47,7 +47,9 @@ def tensors_of(moments: Moments) -> dict[str, object]:
     history = {f.name: getattr(moments.history, f.name) for f in fields(moments.history)}
     # Types, times and situations of empty slots hold anything.
     empty_BN = history["items_BN"] == 0
-    history |= {name: history[name].masked_fill(empty_BN, 0) for name in ("times_BN", "types_BN", "situations_BN")}
+    history |= {
+        name: history[name].masked_fill(empty_BN, 0) for name in ("times_BN", "types_BN", "situations_BN", "values_BN")
+    }
     return {f.name: getattr(moments, f.name) for f in fields(moments)} | {"history": history}
 
 
@@ -69,7 +71,7 @@ def test_law_5_a_resumed_memory_goes_on_bit_by_bit_as_an_uninterrupted_one(
             assert whole.update_catalogue(updates) == resumed.update_catalogue(updates)
         elif step is not None:
             batch = []
-            for user, item, gap_s, type_, _ in step:
+            for user, item, gap_s, type_, *_ in step:
                 at_s += gap_s
                 batch.append(event(user, item, at_s, type_))
             (one, new_of_one), (other, new_of_other) = whole.enter(batch), resumed.enter(batch)
@@ -92,7 +94,7 @@ def test_law_2_looking_changes_nothing(
         if isinstance(step, tuple):
             learner.update_catalogue([update_of(*step)])
         elif step is not None:
-            learner.learn(learner.enter([event(user, item, 0.0, type_) for user, item, _, type_, _ in step]))
+            learner.learn(learner.enter([event(user, item, 0.0, type_) for user, item, _, type_, *_ in step]))
     before, sizes = frozen(learner.state()), learner.memory.sizes()
     dice = torch.get_rng_state()
     events = [event(user, "an item that nobody knows", 50.0, "view", device="new") for user in lookers]
