@@ -230,13 +230,17 @@ class StateSettings(Section):
 class ModelSettings(Section):
     """The network."""
 
-    encoder: Literal["attention", "none"] = Field(
+    encoder: Literal[
+        "attention", "transformer", "bert", "din", "gru", "lstm", "cnn", "mlp", "fm", "ncf", "mf", "none"
+    ] = Field(
         default="attention",
         description="Architecture that reads the history; none leaves the statistics to themselves.",
     )
     dimension: int = Field(default=64, ge=8, le=1024, multiple_of=8, description="Width of embeddings and layers.")
-    num_layers: int = Field(default=2, ge=1, le=12, description="Attention layers.")
-    num_heads: int = Field(default=2, ge=1, le=16, description="Attention heads; must divide model.dimension.")
+    num_layers: int = Field(default=2, ge=1, le=12, description="Layers of the encoder, where it has any.")
+    num_heads: int = Field(
+        default=2, ge=1, le=16, description="Attention heads, where the encoder has any; must divide model.dimension."
+    )
 
     @model_validator(mode="after")
     def _heads_divide_dimension(self) -> Self:

@@ -39,6 +39,7 @@ class NegativeSampler:
         np.subtract.at(self._count_I, self._recent[slots], 1)
         self._recent[slots] = items
         np.add.at(self._count_I, items, 1)
+        self._count_I[0] = 0  # places that hold nobody are not counted: a resumed ring has more of them
         self._num_ever += len(items)
 
     def forget_items(self, rows: list[int]) -> None:
@@ -75,3 +76,4 @@ class NegativeSampler:
         self._recent[: len(state["recent"])] = state["recent"]
         self._num_ever = state["num_ever"]
         self._count_I[:] = np.bincount(self._recent, minlength=len(self._count_I))
+        self._count_I[0] = 0

@@ -15,16 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stream_rec.models.base import Encoder, Inputs
-from stream_rec.state.context import NUM_EVENT_TYPES, NUM_VALUE_BUCKETS
-
-NUM_GAP_BUCKETS = 32  # log2 of seconds: the last bucket begins at 68 years
-# Rows move in larger steps than dense parameters, and a user has few events: at full weight his vector drowns the rest.
-USER_SHARE = 0.3
-
-
-def gap_bucket(gaps: Tensor) -> Tensor:
-    """Bucket of a gap in seconds: 0 for none, else 1 + floor(log2), at most NUM_GAP_BUCKETS - 1."""
-    return torch.log2(gaps.clamp_min(0).float() + 1.0).ceil().long().clamp(max=NUM_GAP_BUCKETS - 1)
+from stream_rec.models.reading import MomentReader, PastReader, item_vectors_of, start_tables
 
 
 class CrossAttention(nn.Module):
@@ -69,51 +60,23 @@ class AttentionEncoder(Encoder):
     ) -> None:
         super().__init__()
         self.positions = nn.Embedding(history_length + 1, dimension)  # the last one is the empty key
-        self.gaps = nn.Embedding(NUM_GAP_BUCKETS, dimension)
-        self.types = nn.Embedding(NUM_EVENT_TYPES, dimension)
-        self.situations = nn.Embedding(num_context_buckets, dimension, padding_idx=0)
-        self.values = nn.Embedding(NUM_VALUE_BUCKETS, dimension, padding_idx=0)
-        self.hours = nn.Embedding(24, dimension)
-        self.weekdays = nn.Embedding(7, dimension)
-        self.last_gap = nn.Embedding(NUM_GAP_BUCKETS, dimension)
-        self.lengths = nn.Embedding(history_length + 1, dimension)
-        self.session_lengths = nn.Embedding(history_length + 1, dimension)
-        self.context = nn.Embedding(num_context_buckets, dimension, padding_idx=0)
+        start_tables(self)
+        self.past = PastReader(dimension, num_context_buckets)
+        self.moment = MomentReader(dimension, history_length, num_context_buckets)
         self.norm_keys = nn.LayerNorm(dimension)
         self.to_keys_values = nn.Linear(dimension, 2 * num_layers * dimension)
         self.layers = nn.ModuleList(CrossAttention(dimension, num_heads) for _ in range(num_layers))
         self.norm_out = nn.LayerNorm(dimension)
-        for table in (m for m in self.modules() if isinstance(m, nn.Embedding)):
-            nn.init.normal_(table.weight, std=0.02)
-            if table.padding_idx is not None:
-                nn.init.zeros_(table.weight[table.padding_idx : table.padding_idx + 1])
 
     def forward(self, inputs: Inputs) -> Tensor:
         """[B, D] queries."""
         num_moments, length = inputs.items_BN.shape
-        vectors_BND = F.embedding(inputs.items_BN, inputs.vectors_RD)
-        keys_BND = (
-            vectors_BND
-            + self.positions.weight[None, :length]
-            + self.gaps(gap_bucket(inputs.gaps_BN))
-            + self.types(inputs.types_BN)
-            + self.situations(inputs.situations_BN)
-            + self.values(inputs.values_BN)
-        )
+        keys_BND = self.past(inputs, inputs.gaps_BN) + self.positions.weight[None, :length]
         # One key more that is always there, so that an empty history attends to something: no 0/0 in the softmax.
         empty_B1D = self.positions.weight[-1].expand(num_moments, 1, -1)
         keys_BND = self.norm_keys(torch.cat([keys_BND, empty_B1D], dim=1))
         mask_BN = F.pad(inputs.items_BN > 0, (0, 1), value=True)
-        token_BD = (
-            vectors_BND[:, 0]
-            + USER_SHARE * inputs.users_BD
-            + self.hours(inputs.hours_B)
-            + self.weekdays(inputs.weekdays_B)
-            + self.last_gap(gap_bucket(inputs.gaps_BN[:, 0]))
-            + self.lengths(inputs.lengths_B)
-            + self.session_lengths(inputs.session_lengths_B)
-            + self.context(inputs.slots_BC).sum(1)
-        )
+        token_BD = item_vectors_of(inputs)[:, 0] + self.moment(inputs)
         keys_values = self.to_keys_values(keys_BND).chunk(2 * len(self.layers), dim=-1)
         for index, layer in enumerate(self.layers):
             token_BD = layer(token_BD, keys_values[2 * index], keys_values[2 * index + 1], mask_BN)

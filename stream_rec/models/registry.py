@@ -7,9 +7,32 @@ import torch
 from stream_rec.config import Settings
 from stream_rec.models.attention import AttentionEncoder
 from stream_rec.models.base import Encoder
+from stream_rec.models.bert import MaskedEncoder
+from stream_rec.models.cnn import ConvolutionEncoder
+from stream_rec.models.din import InterestEncoder
+from stream_rec.models.fm import FactorisationMachine
+from stream_rec.models.gru import GruEncoder
+from stream_rec.models.lstm import LstmEncoder
+from stream_rec.models.mf import FactorEncoder
+from stream_rec.models.mlp import TwoTowerEncoder
+from stream_rec.models.ncf import NeuralFactorEncoder
 from stream_rec.models.none import NoEncoder
+from stream_rec.models.transformer import CausalEncoder
 
-ENCODERS: dict[str, type[Encoder]] = {"attention": AttentionEncoder, "none": NoEncoder}
+ENCODERS: dict[str, type[Encoder]] = {
+    "attention": AttentionEncoder,
+    "transformer": CausalEncoder,
+    "bert": MaskedEncoder,
+    "din": InterestEncoder,
+    "gru": GruEncoder,
+    "lstm": LstmEncoder,
+    "cnn": ConvolutionEncoder,
+    "mlp": TwoTowerEncoder,
+    "fm": FactorisationMachine,
+    "ncf": NeuralFactorEncoder,
+    "mf": FactorEncoder,
+    "none": NoEncoder,
+}
 
 
 def make_encoder(settings: Settings, device: torch.device) -> Encoder:
