@@ -225,8 +225,8 @@ def _baselines(evaluation: EvaluationSettings, state: StateSettings) -> list[Bas
     half_lives = sorted(set(evaluation.baseline_popularity_half_lives_s))
     popularity = [Popularity(half_life_s, max_items=state.max_items) for half_life_s in (*half_lives, None)]
     transitions = Transitions(
-        state.transition_half_life_s,
-        state.max_neighbours,
+        evaluation.baseline_transition_half_life_s,
+        evaluation.baseline_neighbours,
         max_users=state.max_users,
         max_items=state.max_items,
         # The freshest popularity: where taste moves, filling up with that of all time halves the hits of transitions.

@@ -1,10 +1,16 @@
-"""What every baseline offers: learn from one event, give a list at any moment, tell its sizes, save and load."""
+"""What every baseline offers, and how it is played: a list before each event, then learn from it.
+
+``Baseline`` is the contract: learn from one event, give a list at any moment, tell sizes, save and load. ``Player``
+takes whole micro-batches. ``OneByOne`` makes a player of a baseline that learns per event; those that learn per batch
+are players themselves, with the parameters of the batch's start for every list of the batch.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from stream_rec.records import Event
 
@@ -30,11 +36,51 @@ class Baseline(Protocol):
         ...
 
     def state(self) -> dict[str, Any]:
-        """Everything learnt, JSON-able."""
+        """Everything learnt: nested dicts of JSON values, and of arrays and tensors where there are any."""
         ...
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take over what ``state`` gave; what goes beyond the bounds of now is dropped."""
+        ...
+
+
+class Turn(NamedTuple):
+    """One event of a batch: what it counts (above 0), and what its user must not be shown just before it."""
+
+    event: Event
+    weight: float
+    exclude: AbstractSet[str]
+
+
+class Player(Protocol):
+    """A method that goes through a stream in micro-batches."""
+
+    def play(self, turns: Sequence[Turn], k: int) -> list[list[str]]:
+        """For each turn the list (item ids, best first, at most k) of just before it; then all of it is learnt."""
+        ...
+
+
+class OneByOne:
+    """Plays a baseline that learns per event: list, learn, next."""
+
+    def __init__(self, baseline: Baseline) -> None:
+        self.baseline = baseline
+
+    def play(self, turns: Sequence[Turn], k: int) -> list[list[str]]:
+        """As ``Player``."""
+        return [self._turn(turn, k) for turn in turns]
+
+    def _turn(self, turn: Turn, k: int) -> list[str]:
+        items = self.baseline.top(turn.event.user_id, turn.event.timestamp_ms, k, turn.exclude)
+        self.baseline.update(turn.event, turn.weight)
+        return items
+
+
+class Scorer(Protocol):
+    """A baseline that can also say how good given items are, to put a list of candidates in order."""
+
+    def scores(self, user_id: str, now_ms: int, items: Sequence[str]) -> list[float]:
+        """One number for each item, the higher the better; −∞ for one of which nothing is known. Changes nothing."""
         ...
 
 
