@@ -6,9 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
 
 class OptimiserSettings(BaseModel):
-    """Algorithms; ``config.LearningSettings`` has these fields as its own."""
+    """Algorithms, precision, adaptation; ``config.LearningSettings`` has these fields as its own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -24,4 +27,38 @@ class OptimiserSettings(BaseModel):
         default="adamw",
         description="Algorithm that moves the encoder and the gate. The rates' defaults are for adamw: sgd wants more, "
         "lion 3 to 10 times less.",
+    )
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        default="float32",
+        description="What the encoder computes in; parameters stay float32. float16 scales its loss by itself.",
+    )
+    loss_scale_growth_steps: int = Field(
+        default=500,
+        gt=0,
+        description="With float16 the loss's scale doubles after this many sound batches in a row, and halves at each "
+        "overflow.",
+    )
+    adapt: bool = Field(
+        default=True, description="Raise a part's learning rate when its loss drifts up, lower it while it is calm."
+    )
+    drift_significance: Annotated[float, Field(gt=0, lt=0.01)] = Field(
+        default=0.002, description="ADWIN's delta: lower takes surer signs of drift, and longer to see them."
+    )
+    drift_boosts: dict[str, Annotated[float, Field(ge=1, le=100)]] = Field(
+        default={"gate": 3.0},
+        description="Part (gate, encoder, rows, …) → what its learning rate is multiplied with when its loss has "
+        "drifted up; parts not named keep theirs …",
+    )
+    drift_half_life_events: PositiveFloat = Field(
+        default=2_000.0, description="… and what that is above 1 halves with every so many events."
+    )
+    drift_soften: Share = Field(
+        default=0.1,
+        description="Accumulators of rows are multiplied with this, once, when a loss has drifted up; 1 leaves them.",
+    )
+    calm_factor: Share = Field(
+        default=0.5, description="Learning rates sink towards this share of their value while no loss drifts up …"
+    )
+    calm_half_life_events: PositiveFloat = Field(
+        default=100_000.0, description="… and every so many events take them half of what is left of the way."
     )
