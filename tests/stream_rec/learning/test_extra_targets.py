@@ -49,37 +49,20 @@ def loss_of(learner: Learner) -> float:
 
 
 @over_all_or_a_sample
-def test_they_add_to_the_loss_unless_they_weigh_nothing(greedy: type[Greedy], full_softmax_max_items: int) -> None:
+def test_they_add_to_the_loss_and_move_the_tables_unless_they_weigh_nothing(
+    greedy: type[Greedy], full_softmax_max_items: int
+) -> None:
     learners = [learner_of(full_softmax_max_items) for _ in range(3)]
     state = learners[0].state()
     losses = []
-    for learner, weight in zip([learner_of(full_softmax_max_items) for _ in range(3)], [0.0, 1.0, 1.0], strict=True):
+    for learner, weight in zip(learners, [0.0, 1.0, 1.0], strict=True):
         learner.load_state(state)
         greedy.weight = weight
         losses.append(loss_of(learner))
     assert losses[0] < losses[1] == losses[2]
-
-
-@over_all_or_a_sample
-def test_they_are_learnt(greedy: type[Greedy], full_softmax_max_items: int) -> None:
-    """The extra query is the user's own vector: what he had last becomes what it points at."""
-    learner = learner_of(full_softmax_max_items)
-    greedy.weight = 0.0
-    without = learner_of(full_softmax_max_items)
-    losses = []
-    for each, weight in ((learner, 1.0), (without, 0.0)):
-        for _ in range(20):
-            greedy.weight = weight
-            learn(each, cycle(64, seed=5))
-        greedy.weight = 0.0
-        plain = each.state()
-        greedy.weight = 1.0
-        losses.append(loss_of(each))
-        each_again = learner_of(full_softmax_max_items)
-        each_again.load_state(plain)
-        greedy.weight = 0.0
-        losses[-1] -= loss_of(each_again)
-    assert losses[0] < losses[1]
+    without, with_them, again = (learner.network.item_out.weight_IW for learner in learners)
+    assert torch.equal(with_them, again)
+    assert not torch.equal(without, with_them)
 
 
 def test_a_target_that_is_no_column_weighs_nothing(greedy: type[Greedy]) -> None:
