@@ -196,7 +196,10 @@ class StateSettings(Section):
         default=20_000_000,
         description="Consumed items remembered over all users together; beyond it each user's oldest go.",
     )
-    max_neighbours: Positive = Field(default=64, description="Successors kept per item in the transition statistics.")
+    max_neighbours: Positive = Field(
+        default=128,
+        description="Neighbours kept per item in transitions and rules (in steps of 8); twice as many in the item-kNN.",
+    )
     max_item_features: Positive = Field(
         default=16, description="Hashed attributes kept per item (categories, tags, title words, price band, …)."
     )
@@ -222,8 +225,17 @@ class StateSettings(Section):
         min_length=1,
         description="Half-lives of the decayed popularity statistics (s); one that never decays is added.",
     )
-    transition_half_life_s: PositiveFloat = Field(
-        default=86_400.0 * 14, description="Half-life of the item-to-item transition statistics (s)."
+    transition_half_lives_s: list[PositiveFloat] = Field(
+        default=[86_400.0, 5_184_000.0],
+        min_length=2,
+        max_length=2,
+        description="Half-lives of the transitions from one item to the next (s): a fast one and a slow one.",
+    )
+    rule_half_life_s: PositiveFloat = Field(
+        default=2_592_000.0, description="Half-life of the sequential rules, which look five items back (s)."
+    )
+    knn_half_life_s: PositiveFloat = Field(
+        default=5_184_000.0, description="Half-life of what the item-kNN counts as taken together (s)."
     )
 
 
@@ -270,6 +282,7 @@ class LearningSettings(OptimiserSettings, Section):
         "after a drift.",
     )
     dense_rate: PositiveFloat = Field(default=0.001, description="Learning rate of the encoder (AdamW).")
+    second_stage_rate: PositiveFloat = Field(default=0.002, description="Learning rate of the second stage (AdamW).")
     gate_rate: PositiveFloat = Field(default=0.01, description="Learning rate of the gate over the statistics (AdamW).")
     weight_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.01, description="Decoupled weight decay of the encoder (AdamW)."
@@ -292,6 +305,12 @@ class RankingSettings(Section):
     """What is published."""
 
     list_length: int = Field(default=20, gt=0, le=1000, description="Items of a list (K).")
+    num_candidates: int = Field(
+        default=128, gt=0, le=1000, description="Items that the second stage weighs against each other."
+    )
+    second_stage: bool = Field(
+        default=True, description="Let a second stage order the candidates; false takes the first stage's order."
+    )
     exclude_seen: bool = Field(default=True, description="Leave out what the user has consumed already.")
     unseen_items: bool = Field(
         default=True, description="Items that are in the catalogue and nobody has touched yet may be recommended."
@@ -307,6 +326,12 @@ class EvaluationSettings(Section):
     )
     baseline_popularity_half_lives_s: list[PositiveFloat] = Field(
         default=[900.0, 10_800.0], description="Half-lives of the popularity baselines (s); one of all time is added."
+    )
+    baseline_transition_half_life_s: PositiveFloat = Field(
+        default=86_400.0 * 14, description="Half-life of the transitions baseline (s)."
+    )
+    baseline_neighbours: Positive = Field(
+        default=64, description="Successors that the transitions baseline keeps per item."
     )
 
 

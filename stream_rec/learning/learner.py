@@ -11,8 +11,9 @@ import torch
 from stream_rec.config import Settings
 from stream_rec.learning.trainer import Trainer
 from stream_rec.models.blend import Blend
+from stream_rec.models.leader import Leader
 from stream_rec.models.network import Network
-from stream_rec.ranking.ranker import REASONS, Ranked, Ranker
+from stream_rec.ranking.ranker import REASONS, Look, Ranked, Ranker
 from stream_rec.records import Event, ItemUpdate, RankedItem
 from stream_rec.state.memory import Memory
 from stream_rec.state.moments import Moments
@@ -35,8 +36,10 @@ class Learner:
         self.memory = Memory(settings, device)
         self.network = Network(settings, device)
         self.blend = Blend(device)
-        self.trainer = Trainer(settings, self.memory, self.network, self.blend)
-        self.ranker = Ranker(self.memory, self.network, self.blend)
+        self.leader = Leader(2 + self.network.mixture.num_statistics, device)
+        self.ranker = Ranker(settings, self.memory, self.network, self.blend, self.leader)
+        self.trainer = Trainer(settings, self.memory, self.network, self.blend, self.leader, self.ranker)
+        self._looked: tuple[Moments, Look] | None = None
 
     @property
     def version(self) -> str:
@@ -66,13 +69,17 @@ class Learner:
 
     def rank_entered(self, moments: Moments) -> list[list[str]]:
         """For each event of a batch the list of just before it (the prequential protocol): item ids, best first."""
-        rows_BK = self.ranker.rank(moments, self._list_length).rows_BK.tolist()
+        look = self.ranker.look(moments)
+        self._looked = moments, look  # learning needs the same
+        rows_BK = self.ranker.order(look, moments, self._list_length).rows_BK.tolist()
         ids = self.memory.items.id
         return [[ids(row) for row in rows if row] for rows in rows_BK]
 
     def learn(self, moments: Moments) -> float:
         """One guarded step, then statistics and histories. Returns the loss; NaN where the step was left out."""
-        outcome = self.trainer.step(moments, self.batch)
+        looked, self._looked = self._looked, None
+        look = looked[1] if looked and looked[0] is moments else self.ranker.look(moments)
+        outcome = self.trainer.step(moments, look, self.batch)
         self.memory.update(moments)
         self.trainer.sampler.observe(moments.items[moments.counts])
         self.batch += 1
@@ -109,6 +116,7 @@ class Learner:
                 self.memory.num_item_rows, self.memory.num_user_rows, self.memory.catalogue.num_features
             ),
             "blend": self.blend.state(),
+            "leader": self.leader.state(),
             "trainer": self.trainer.state(),
         }
 
@@ -119,4 +127,5 @@ class Learner:
         self.memory.load_state(state["memory"])
         self.network.load_state(state["network"])
         self.blend.load_state(state["blend"])
+        self.leader.load_state(state["leader"])
         self.trainer.load_state(state["trainer"])

@@ -10,13 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def mixture_loss(target_p_B: Tensor, listed_p_B: Tensor, weight_B: Tensor) -> Tensor:
-    """Cross-entropy of the statistics' mixture: -log of the target's share of what may be listed. Weighted mean.
-
-    A mixture is normalised already, so this needs sums, not an exponential for every item.
-    """
-    losses_B = torch.log(listed_p_B.clamp_min(1e-12)) - torch.log(target_p_B.clamp_min(1e-12))
-    return weighted_mean(losses_B, weight_B)
+def mixture_loss(target_p_B: Tensor, weight_B: Tensor) -> Tensor:
+    """Cross-entropy of a mixture of distributions: -log of what it gives the target. Weighted mean."""
+    return weighted_mean(-torch.log(target_p_B.clamp_min(1e-12)), weight_B)
 
 
 def softmax_loss(logits_BC: Tensor, target_B: Tensor, weight_B: Tensor) -> Tensor:

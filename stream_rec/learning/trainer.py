@@ -14,44 +14,24 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stream_rec.config import Settings
+from stream_rec.learning.columns import Columns, choose_columns, distinct
 from stream_rec.learning.negatives import NegativeSampler
 from stream_rec.learning.objectives import mixture_loss, softmax_loss
 from stream_rec.learning.optimisers import AdamW, step_rows
+from stream_rec.learning.reranking import Reranking
 from stream_rec.models.base import Inputs
 from stream_rec.models.blend import Blend
 from stream_rec.models.items import item_vectors
-from stream_rec.models.mixture import gather_evidence
+from stream_rec.models.leader import Leader
+from stream_rec.models.mixture import FLOOR
 from stream_rec.models.network import Network
-from stream_rec.ranking.ranker import FLOOR, log_prior
+from stream_rec.ranking.ranker import Look, Ranker
 from stream_rec.state.memory import Memory
 from stream_rec.state.moments import Moments
 
 NUM_PROBES = 64  # events of a batch on which the blend's weights are compared
 NUM_EXTRA = 4  # further positions per moment for encoders that learn from more than the newest event
 EXTRA_WEIGHT = 0.5  # of their loss
-
-
-@dataclass
-class Columns:
-    """What a batch is learnt against: a working set of item rows, and which of them the softmax runs over."""
-
-    rows: slice | Tensor  # item rows of the working set; the first is row 0
-    items_BN: Tensor  # the histories, as places in the working set
-    local_C: slice | Tensor  # places of the columns in the working set
-    items: slice | Tensor  # item rows of the columns; the first is row 0
-    num_columns: int
-    target_B: Tensor  # column of each moment's item
-    column_of_I: Tensor | None  # item row → column, num_columns where it is none; None where rows are columns
-    correction_C: Tensor | None  # log chance of a sampled column
-
-    def targets(self, places_E: Tensor) -> tuple[Tensor, Tensor]:
-        """Columns [E] of places in the working set, and whether they are one: 0 stands for those that are none."""
-        columns_E = places_E
-        if self.column_of_I is not None:
-            assert isinstance(self.rows, Tensor), "a sample of columns goes with a list of rows"
-            columns_E = self.column_of_I[self.rows[places_E]]
-        is_column_E = (columns_E > 0) & (columns_E < self.num_columns)
-        return torch.where(is_column_E, columns_E, 0), is_column_E
 
 
 @dataclass
@@ -66,15 +46,20 @@ class StepOutcome:
 class Trainer:
     """Learns from batches of moments."""
 
-    def __init__(self, settings: Settings, memory: Memory, network: Network, blend: Blend) -> None:
+    def __init__(
+        self, settings: Settings, memory: Memory, network: Network, blend: Blend, leader: Leader, ranker: Ranker
+    ) -> None:
         learning = settings.learning
         self._learning = learning
         self._seed = settings.worker.seed
         self._memory = memory
         self._network = network
         self._blend = blend
+        self._leader = leader
+        self._ranker = ranker
         self._encoder = AdamW(network.encoder, weight_decay=learning.weight_decay)
         self._gate = AdamW(network.mixture, weight_decay=0.0)
+        self._reranking = Reranking(learning, network.second_stage)
         self._retention = 2.0 ** (-1.0 / learning.row_accumulator_half_life_steps)
         self.sampler = NegativeSampler(
             settings.state.max_items,
@@ -93,7 +78,7 @@ class Trainer:
             "rows": self._learning.row_rate,
         }
 
-    def step(self, moments: Moments, batch: int) -> StepOutcome:
+    def step(self, moments: Moments, look: Look, batch: int) -> StepOutcome:
         """Learn from one batch.
 
         Effects, all or none of 2–3: 1. the blend's weights are compared on events not learnt yet; 2. rows of the
@@ -101,7 +86,10 @@ class Trainer:
         left out and the outcome says so. Never waits for the device.
         """
         network, memory = self._network, self._memory
-        columns = self._columns(moments, batch)
+        self._rerank(moments, look)
+        columns = choose_columns(
+            moments, batch, memory.num_item_rows, self.sampler, self._learning.full_softmax_max_items
+        )
         features_RA = memory.catalogue.features_IA[columns.rows][:, : memory.catalogue.width]
         own_in_RD = network.item_in.weight_IW[columns.rows].clone().requires_grad_()
         own_out_RW = network.item_out.weight_IW[columns.rows].clone().requires_grad_()
@@ -120,49 +108,61 @@ class Trainer:
 
         inputs = network.inputs(moments, vectors_RD, columns.items_BN, users_BD)
         query_BD: Tensor = network.encoder(inputs)
-        probabilities_BC = self._probabilities(moments, columns)
-        loss = self._loss(moments, columns, probabilities_BC, logits(query_BD, outputs_CW))
-        extra = self._extra_loss(inputs, columns, probabilities_BC.detach(), outputs_CW, batch)
+        probabilities_BC = self._probabilities(look, columns)
+        loss = self._loss(moments, look, columns, probabilities_BC, logits(query_BD, outputs_CW))
+        extra = self._extra_loss(inputs, columns, probabilities_BC, outputs_CW, batch)
         if extra is not None:
             loss = loss + EXTRA_WEIGHT * extra
         parameters = [*tables, *self._encoder.parameters, *self._gate.parameters]
         gradients = list(torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True))
         return self._apply(loss.detach(), columns, gradients, user_rows_U, len(tables), len(moments), batch)
 
-    def _probabilities(self, moments: Moments, columns: Columns) -> Tensor:
-        """[B, C] what the statistics say."""
-        memory, mixture = self._memory, self._network.mixture
-        allowed_I = memory.recommendable()
-        evidence = gather_evidence(memory.popularity, memory.transitions, moments, repeats=memory.allows_repeats)
-        return mixture.probabilities(
-            mixture.gate(evidence),
-            evidence,
-            memory.popularity.counts_HI[:, : memory.num_item_rows][:, columns.items],
-            allowed_I[columns.items] / allowed_I.sum().clamp_min(1),
-            columns.column_of_I,
-        )
-
-    def _loss(self, moments: Moments, columns: Columns, probabilities_BC: Tensor, residual_BC: Tensor) -> Tensor:
+    def _loss(
+        self, moments: Moments, look: Look, columns: Columns, probabilities_BC: Tensor, residual_BC: Tensor
+    ) -> Tensor:
         """Statistics by themselves, and the encoder on top of them as they are: it learns what they leave over."""
-        allowed_C = self._memory.recommendable()[columns.items]
-        target_B1, weight_B = columns.target_B[:, None], moments.target_weight_B
+        evidence, weight_B = look.evidence, moments.target_weight_B
+        item_B1 = moments.item_B[:, None]
+        target_B1 = columns.target_B[:, None]
+        counts_HI = self._memory.statistics.popularity.counts_HI[:, : self._memory.num_item_rows]
+        target_p_B = (self._network.mixture.gate(evidence) * evidence.target_shares(counts_HI, moments.item_B)).sum(1)
         with torch.no_grad():
-            prior_BC = log_prior(probabilities_BC.detach().clone(), ~allowed_C, self._excluded(moments, columns))
+            out_BC = evidence.out_BI[:, columns.items]
+            prior_BC = probabilities_BC.clamp_min(FLOOR).log().masked_fill_(out_BC, float("-inf"))
             self._observe(moments, columns, prior_BC, residual_BC.detach())
-            # The target counts, whatever would keep it out of a list: an item's first event teaches, too.
-            target_prior_B1 = probabilities_BC.gather(1, target_B1).clamp_min(FLOOR).log()
-            listed_BC = torch.isfinite(prior_BC).scatter_(1, target_B1, True)
             if columns.correction_C is not None:
                 prior_BC -= columns.correction_C
-            prior_BC.scatter_(1, target_B1, target_prior_B1)
-        target_p_B = probabilities_BC.gather(1, target_B1)[:, 0]
-        if columns.correction_C is None:
-            listed_p_B = (probabilities_BC * listed_BC).sum(1)
-        else:
-            # A sample does not tell the sum; that of a mixture over all items is 1.
-            listed_p_B = torch.ones_like(target_p_B)
-        statistics = mixture_loss(target_p_B, listed_p_B, weight_B)
+            # The target counts, whatever would keep it out of a list: an item's first event teaches, too.
+            prior_BC.scatter_(1, target_B1, target_p_B.detach().clamp_min(FLOOR).log()[:, None])
+            # The gate has nothing to learn from what no statistic can know.
+            listed_B = ~evidence.out_BI.gather(1, item_B1)[:, 0]
+        statistics = mixture_loss(target_p_B, weight_B * listed_B)
         return statistics + softmax_loss(residual_BC + prior_BC, columns.target_B, weight_B)
+
+    def _probabilities(self, look: Look, columns: Columns) -> Tensor:
+        """[B, C] what the statistics say."""
+        counts_HI = self._memory.statistics.popularity.counts_HI[:, : self._memory.num_item_rows]
+        return self._network.mixture.probabilities(
+            look.gate_BS, look.evidence, counts_HI[:, columns.items], columns.column_of_I
+        )
+
+    def _rerank(self, moments: Moments, look: Look) -> None:
+        """The parts are compared on what happened, then the second stage learns from it."""
+        network = self._network
+        is_target_BK = (look.rows_BK == moments.item_B[:, None]) & (moments.item_B > 0)[:, None]
+        weight_B, length_B = moments.target_weight_B, moments.history.lengths_B
+        with torch.no_grad():
+            self._leader.observe(self._ranker.parts(look, moments), is_target_BK, weight_B, length_B)
+            network.standardise_candidates.observe(look.features_BKF, look.rows_BK > 0)
+            network.standardise_moments.observe(look.evidence.features_BX[:, None, :], (moments.item_B > 0)[:, None])
+        self._reranking.step(
+            look.first_BK,
+            network.standardise_candidates(look.features_BKF),
+            network.standardise_moments(look.evidence.features_BX),
+            length_B,
+            is_target_BK,
+            weight_B,
+        )
 
     def _extra_loss(
         self, inputs: Inputs, columns: Columns, probabilities_BC: Tensor, outputs_CW: Tensor, batch: int
@@ -190,40 +190,6 @@ class Trainer:
             columns.target_B[::stride],
             moments.target_weight_B[::stride] > 0,
             moments.history.lengths_B[::stride],
-        )
-
-    @staticmethod
-    def _excluded(moments: Moments, columns: Columns) -> tuple[Tensor, Tensor] | None:
-        """Pairs of moment and column. Rows that are no column become column 0, which is barred anyway."""
-        if moments.excluded is None or columns.column_of_I is None:
-            return moments.excluded
-        moment_P, row_P = moments.excluded
-        column_P = columns.column_of_I[row_P]
-        return moment_P, torch.where(column_P < columns.num_columns, column_P, 0)
-
-    # -- what to learn against ---------------------------------------------------------------------------------
-
-    def _columns(self, moments: Moments, batch: int) -> Columns:
-        num_rows = self._memory.num_item_rows
-        items_BN = moments.history.items_BN
-        if num_rows - 1 <= self._learning.full_softmax_max_items:
-            everything = slice(0, num_rows)
-            return Columns(everything, items_BN, everything, everything, num_rows, moments.item_B, None, None)
-        own = moments.items[moments.counts]
-        columns_C, correction_C = self.sampler.draw(batch, num_rows, own)
-        num_columns = columns_C.shape[0]
-        column_of_I = torch.full((num_rows,), num_columns, dtype=torch.int64, device=columns_C.device)
-        column_of_I[columns_C] = torch.arange(num_columns, device=columns_C.device)
-        rows_R, local_X = distinct(torch.cat([columns_C, items_BN.reshape(-1)]))
-        return Columns(
-            rows=rows_R,
-            items_BN=local_X[num_columns:].view_as(items_BN),
-            local_C=local_X[:num_columns],
-            items=columns_C,
-            num_columns=num_columns,
-            target_B=column_of_I[moments.item_B],
-            column_of_I=column_of_I,
-            correction_C=correction_C,
         )
 
     # -- the step ----------------------------------------------------------------------------------------------
@@ -260,30 +226,21 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Optimisers and sampler."""
-        return {"encoder": self._encoder.state(), "gate": self._gate.state(), "sampler": self.sampler.state()}
+        return {
+            "encoder": self._encoder.state(),
+            "gate": self._gate.state(),
+            "second_stage": self._reranking.state(),
+            "sampler": self.sampler.state(),
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Inverse of ``state``."""
         self._encoder.load_state(state["encoder"])
         self._gate.load_state(state["gate"])
+        self._reranking.load_state(state["second_stage"])
         self.sampler.load_state(state["sampler"])
 
 
 def logits(queries_ED: Tensor, outputs_CW: Tensor) -> Tensor:
     """[E, C] inner products with the output vectors, plus the items' biases."""
     return torch.addmm(outputs_CW[:, -1], queries_ED, outputs_CW[:, :-1].T)
-
-
-def distinct(rows_X: Tensor) -> tuple[Tensor, Tensor]:
-    """Distinct values, sorted, and where each input is among them; without waiting for the device.
-
-    The result has the input's length, filled up with row 0: ``rows_X`` must hold a 0, so that row 0 is the first
-    of the distinct ones. Whoever writes back must write the same to all fillers, as ``step_rows`` does.
-    """
-    sorted_X, order_X = torch.sort(rows_X, stable=True)
-    is_first_X = torch.ones_like(sorted_X, dtype=torch.bool)
-    is_first_X[1:] = sorted_X[1:] != sorted_X[:-1]
-    place_X = torch.cumsum(is_first_X, 0) - 1
-    rows_R = torch.zeros_like(rows_X).scatter_(0, place_X, sorted_X)
-    local_X = torch.empty_like(rows_X).scatter_(0, order_X, place_X)
-    return rows_R, local_X

@@ -20,6 +20,11 @@ DEPTH = 20
 NUM_CLASSES = 3  # of history: none, 1–4, 5 and more
 
 
+def history_class(length_B: Tensor) -> Tensor:
+    """[B] class of a length of history."""
+    return (length_B > 0).long() + (length_B > 4).long()
+
+
 class Blend:
     """Decayed NDCG of each weight for each class of history."""
 
@@ -28,13 +33,9 @@ class Blend:
         self._classes_L = torch.arange(NUM_CLASSES, device=device)
         self._ndcg_LG = torch.zeros(NUM_CLASSES, len(WEIGHTS), device=device)
 
-    @staticmethod
-    def _class(length_B: Tensor) -> Tensor:
-        return (length_B > 0).long() + (length_B > 4).long()
-
     def weight(self, length_B: Tensor) -> Tensor:
         """[B] weight of the network's logit; 0 for a start."""
-        return self._weights_G[self._ndcg_LG.argmax(1)][self._class(length_B)]
+        return self._weights_G[self._ndcg_LG.argmax(1)][history_class(length_B)]
 
     def observe(
         self, base_BI: Tensor, residual_BI: Tensor, target_B: Tensor, judged_B: Tensor, length_B: Tensor
@@ -50,7 +51,7 @@ class Blend:
             ahead_B = (~(base_BI.add(residual_BI, alpha=weight) < threshold_B1)).sum(1) - 1
             gain_B = torch.where(ahead_B < DEPTH, 1.0 / torch.log2(ahead_B.clamp_min(0).float() + 2.0), 0.0)
             gains.append(torch.where(is_candidate_B, gain_B, 0.0))
-        class_BL = (self._class(length_B)[:, None] == self._classes_L).float()
+        class_BL = (history_class(length_B)[:, None] == self._classes_L).float()
         self._ndcg_LG *= 2.0 ** (-target_B.shape[0] / HALF_LIFE_EVENTS)
         self._ndcg_LG += class_BL.T @ torch.stack(gains, dim=1)
 

@@ -13,11 +13,15 @@ from torch import Tensor
 
 from stream_rec.config import Settings
 from stream_rec.models.base import Inputs
+from stream_rec.models.evidence import num_gate_features
 from stream_rec.models.items import RowTable, item_vectors
 from stream_rec.models.mixture import StatisticsMixture
 from stream_rec.models.registry import make_encoder
+from stream_rec.models.second_stage import SecondStage, Standardiser
 from stream_rec.state.moments import Moments
+from stream_rec.state.statistics import SPARSE
 
+NUM_OTHER_FEATURES = 12  # of a candidate, besides one share per statistic
 TABLES = ("item_in", "item_out", "user_in", "attribute_in", "attribute_out")
 
 
@@ -46,8 +50,15 @@ class Network:
         self.encoder = make_encoder(settings, device)
         with torch.random.fork_rng(devices=[]), torch.device("meta" if device.type == "meta" else "cpu"):
             torch.manual_seed(self._seed)
-            mixture = StatisticsMixture(len(state.popularity_half_lives_s) + 1)
+            num_half_lives = len(state.popularity_half_lives_s) + 1
+            num_moment_features = num_gate_features(num_half_lives)
+            num_features = num_half_lives + 1 + len(SPARSE) + NUM_OTHER_FEATURES
+            mixture = StatisticsMixture(num_half_lives)
+            second_stage = SecondStage(num_features, num_moment_features)
         self.mixture = mixture.to(device)
+        self.second_stage = second_stage.to(device)
+        self.standardise_candidates = Standardiser(num_features, device)
+        self.standardise_moments = Standardiser(num_moment_features, device)
 
     def new_items(self, rows: list[int], counter: int) -> None:
         """Rows got new owners. What they start from follows from the seed and ``counter`` (the batch) alone."""
@@ -86,6 +97,16 @@ class Network:
         queries_BD: Tensor = self.encoder(self.inputs(moments, vectors_RD, items_BN))
         return queries_BD
 
+    def rescore(self, first_BK: Tensor, features_BKF: Tensor, moment_BX: Tensor, moments: Moments) -> Tensor:
+        """[B, K] the second stage's scores; features as they are."""
+        scores_BK: Tensor = self.second_stage(
+            first_BK,
+            self.standardise_candidates(features_BKF),
+            self.standardise_moments(moment_BX),
+            moments.history.lengths_B,
+        )
+        return scores_BK
+
     def vectors(self, features_RA: Tensor, num_features: int, rows: slice) -> tuple[Tensor, Tensor]:
         """In and out vectors [R, D] and [R, D + 1] of a range of rows, without gradient."""
         with torch.no_grad():
@@ -95,14 +116,22 @@ class Network:
             )
 
     def state(self, num_items: int, num_users: int, num_features: int) -> dict[str, Any]:
-        """Tables for the rows in use; the dense parameters are the optimisers'."""
+        """Tables for the rows in use, and scales of features; the dense parameters are the optimisers'."""
         num_rows = {"item": num_items, "user": num_users, "attribute": num_features}
-        return {name: self._table(name).state(num_rows[name.split("_")[0]]) for name in TABLES}
+        return {
+            **{name: self._table(name).state(num_rows[name.split("_")[0]]) for name in TABLES},
+            "scales": {
+                "candidates": self.standardise_candidates.state(),
+                "moments": self.standardise_moments.state(),
+            },
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Inverse of ``state``."""
         for name in TABLES:
             self._table(name).load_state(state[name])
+        self.standardise_candidates.load_state(state["scales"]["candidates"])
+        self.standardise_moments.load_state(state["scales"]["moments"])
 
     def _table(self, name: str) -> RowTable:
         table: RowTable = getattr(self, name)

@@ -1,8 +1,10 @@
-"""Lists: every item that may be recommended is scored for every moment, the best K are kept.
+"""Lists in two stages: all items are scored, a few candidates are weighed against each other, the best K are kept.
 
-Score = log of the statistics' mixture + weight · (query · item + bias). Exact over the whole catalogue.
+First stage: log of the statistics' mixture + weight · (query · item + bias), exact over the whole catalogue.
+Second stage: what every source says of the candidates, together.
 
-Shapes: B = moments, I = item rows, K = list length, D = dimension, H = half-lives.
+Shapes: B = moments, I = item rows, K = candidates or list length, D = dimension, S = statistics, F = features of a
+candidate, P = parts.
 """
 
 from __future__ import annotations
@@ -12,15 +14,30 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stream_rec.config import Settings
 from stream_rec.models.blend import Blend
-from stream_rec.models.mixture import Evidence, gather_evidence
+from stream_rec.models.evidence import Evidence, gather_evidence
+from stream_rec.models.leader import Leader
+from stream_rec.models.mixture import FLOOR
 from stream_rec.models.network import Network
+from stream_rec.ranking.candidates import ATTENTION, FIRST_STAGE, STATISTICS, gather_candidates
+from stream_rec.ranking.features import candidate_features
 from stream_rec.state.memory import Memory
 from stream_rec.state.moments import Moments
+from stream_rec.state.statistics import SPARSE
 
 MAX_SCORES = 8_000_000  # of one block of moments: 32 MB a matrix
-FLOOR = 1e-12  # least probability of an item: keeps the logarithm finite
-REASONS = ("popular now", "follows your last item", "you had it before", "fits your history")
+REASONS = (
+    "popular now",
+    "follows your last items",
+    "goes with what you had",
+    "people with your history took it",
+    "you had it before",
+    "fits your history",
+)
+# Which reason each sparse statistic is; popularity is 0, and so is uniform.
+SPARSE_REASONS = {"transitions fast": 1, "transitions slow": 1, "rules": 1, "item kNN": 2, "session kNN": 3}
+OWN, BY_ATTENTION = 4, 5
 
 
 @dataclass
@@ -33,67 +50,70 @@ class Ranked:
 
 
 @dataclass
+class Look:
+    """What the model sees at a batch of moments. The candidates are in no order; row 0 is an empty place."""
+
+    evidence: Evidence
+    gate_BS: Tensor
+    rows_BK: Tensor
+    shares_BKS: Tensor
+    first_BK: Tensor  # first stage's score; -inf in empty places
+    prior_BK: Tensor  # the part of it that the statistics say
+    residual_BK: Tensor  # the encoder's logit, over its mean
+    features_BKF: Tensor  # as they are, not standardised
+
+
+@dataclass
 class Catalogue:
     """What all moments of a batch share."""
 
     vectors_ID: Tensor
     outputs_IW: Tensor
+    counts_HI: Tensor
     barred_I: Tensor
-    uniform_I: Tensor
 
 
 def shared_catalogue(memory: Memory, network: Network) -> Catalogue:
-    """Item vectors and who may be recommended, for the rows in use."""
+    """Item vectors, counts and who may be recommended, for the rows in use."""
     num_rows = memory.num_item_rows
     features_IA = memory.catalogue.features_IA[:num_rows, : memory.catalogue.width]
     vectors_ID, outputs_IW = network.vectors(features_IA, memory.catalogue.num_features, slice(0, num_rows))
-    allowed_I = memory.recommendable()
-    return Catalogue(vectors_ID, outputs_IW, ~allowed_I, allowed_I / allowed_I.sum().clamp_min(1))
-
-
-def log_prior(probabilities_BI: Tensor, barred_I: Tensor, excluded: tuple[Tensor, Tensor] | None) -> Tensor:
-    """[B, I] logarithm, -inf for items that may not be in the list. In place."""
-    scores_BI = probabilities_BI.clamp_min_(FLOOR).log_()
-    scores_BI.masked_fill_(barred_I[None, :], float("-inf"))
-    if excluded is not None:
-        scores_BI.index_put_(excluded, scores_BI.new_tensor(float("-inf")))
-    return scores_BI
+    counts_HI = memory.statistics.popularity.counts_HI[:, :num_rows]
+    return Catalogue(vectors_ID, outputs_IW, counts_HI, ~memory.recommendable())
 
 
 class Ranker:
     """Ranks moments. Reads state and parameters, changes nothing."""
 
-    def __init__(self, memory: Memory, network: Network, blend: Blend) -> None:
+    def __init__(self, settings: Settings, memory: Memory, network: Network, blend: Blend, leader: Leader) -> None:
+        self._num_candidates = max(settings.ranking.num_candidates, settings.ranking.list_length)
+        self._two_stages = settings.ranking.second_stage
         self._memory = memory
         self._network = network
         self._blend = blend
+        self._leader = leader
 
     @torch.no_grad()
-    def rank(self, moments: Moments, list_length: int) -> Ranked:
-        """The best ``list_length`` items of each moment."""
-        catalogue = shared_catalogue(self._memory, self._network)
+    def look(self, moments: Moments) -> Look:
+        """Evidence, candidates and what is known of them."""
         memory = self._memory
-        evidence = gather_evidence(memory.popularity, memory.transitions, moments, repeats=memory.allows_repeats)
+        catalogue = shared_catalogue(memory, self._network)
+        evidence = gather_evidence(memory, moments)
         gate_BS = self._network.mixture.gate(evidence)
         query_BD = self._network.encode(moments, catalogue.vectors_ID, moments.history.items_BN)
-        weight_B1 = self._blend.weight(moments.history.lengths_B)[:, None]
-        num_rows = catalogue.barred_I.shape[0]
-        block = max(1, MAX_SCORES // num_rows)
+        block = max(1, MAX_SCORES // catalogue.barred_I.shape[0])
         parts = [
-            self._rank_block(
-                slice(start, start + block), moments, catalogue, evidence, gate_BS, query_BD, weight_B1, list_length
-            )
+            self._first_stage(slice(start, start + block), moments, catalogue, evidence, gate_BS, query_BD)
             for start in range(0, len(moments), block)
         ]
-        if len(parts) == 1:
-            return parts[0]
-        return Ranked(
-            torch.cat([p.rows_BK for p in parts]),
-            torch.cat([p.scores_BK for p in parts]),
-            torch.cat([p.reason_BK for p in parts]),
+        rows_BK, prior_BK, residual_BK, first_BK = (
+            parts[0] if len(parts) == 1 else tuple(torch.cat(each) for each in zip(*parts, strict=True))
         )
+        shares_BKS = evidence.shares_at(catalogue.counts_HI, rows_BK)
+        features_BKF = candidate_features(memory, moments, evidence, rows_BK, shares_BKS, prior_BK, residual_BK)
+        return Look(evidence, gate_BS, rows_BK, shares_BKS, first_BK, prior_BK, residual_BK, features_BKF)
 
-    def _rank_block(
+    def _first_stage(
         self,
         block: slice,
         moments: Moments,
@@ -101,28 +121,62 @@ class Ranker:
         evidence: Evidence,
         gate_BS: Tensor,
         query_BD: Tensor,
-        weight_B1: Tensor,
-        list_length: int,
-    ) -> Ranked:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Rows, prior, residual and first stage's score of the candidates of a block of moments."""
         evidence = evidence.of(block)
-        gate_BS, query_BD, weight_B1 = gate_BS[block], query_BD[block], weight_B1[block]
-        counts_HI = self._memory.popularity.counts_HI[:, : catalogue.barred_I.shape[0]]
-        probabilities_BI = self._network.mixture.probabilities(gate_BS, evidence, counts_HI, catalogue.uniform_I, None)
-        prior_BI = log_prior(probabilities_BI, catalogue.barred_I, _within(moments.excluded, block))
-        weights_ID, bias_I = catalogue.outputs_IW[:, :-1], catalogue.outputs_IW[:, -1]
-        residual_BI = torch.addmm(bias_I, query_BD, weights_ID.T)
-        scores_BI = torch.addcmul(prior_BI, residual_BI, weight_B1)
-        scores_BK, rows_BK = torch.topk(scores_BI, min(list_length, scores_BI.shape[1]), dim=1)
-        rows_BK = torch.where(torch.isfinite(scores_BK), rows_BK, 0)
-        attention_BK = weight_B1 * (residual_BI.gather(1, rows_BK) - residual_BI.mean(1, keepdim=True))
-        reason_BK = self._network.mixture.reasons(gate_BS, evidence, counts_HI, rows_BK, attention_BK)
-        return Ranked(rows_BK, scores_BK, reason_BK)
+        weight_B1 = self._blend.weight(moments.history.lengths_B[block])[:, None]
+        prior_BI = self._network.mixture.probabilities(gate_BS[block], evidence, catalogue.counts_HI)
+        prior_BI = prior_BI.clamp_min_(FLOOR).log_().masked_fill_(evidence.out_BI, float("-inf"))
+        residual_BI = torch.addmm(catalogue.outputs_IW[:, -1], query_BD[block], catalogue.outputs_IW[:, :-1].T)
+        # Over what may be listed: what appears later in the batch must not move it.
+        listed_BI = ~evidence.out_BI
+        residual_BI -= ((residual_BI * listed_BI).sum(1) * evidence.uniform_B)[:, None]
+        first_BI = torch.addcmul(prior_BI, residual_BI, weight_B1)
+        only_BI = torch.where(evidence.out_BI, float("-inf"), residual_BI)
+        scores = {FIRST_STAGE: first_BI, STATISTICS: prior_BI, ATTENTION: only_BI}
+        rows_BK = gather_candidates(evidence, scores, catalogue.counts_HI, catalogue.barred_I, self._num_candidates)
+        empty_BK = rows_BK == 0
+        prior_BK = prior_BI.gather(1, rows_BK).masked_fill(empty_BK, -30.0)
+        first_BK = first_BI.gather(1, rows_BK).masked_fill(empty_BK, float("-inf"))
+        return rows_BK, prior_BK, residual_BI.gather(1, rows_BK), first_BK
 
+    def parts(self, look: Look, moments: Moments) -> Tensor:
+        """[B, K, P] scores of the candidates by each part: second stage, first stage, every statistic alone."""
+        second_BK = self._network.rescore(look.first_BK, look.features_BKF, look.evidence.features_BX, moments)
+        # What a statistic does not know is ordered by the mixture, far below what it does.
+        alone_BKS = torch.log(look.shares_BKS.clamp_min(1e-9)) + 1e-3 * look.prior_BK[:, :, None]
+        alone_BKS = alone_BKS.masked_fill((look.rows_BK == 0)[:, :, None], float("-inf"))
+        return torch.cat([second_BK[:, :, None], look.first_BK[:, :, None], alone_BKS], dim=2)
 
-def _within(excluded: tuple[Tensor, Tensor] | None, block: slice) -> tuple[Tensor, Tensor] | None:
-    """The pairs of a block of moments, renumbered; pairs of others are turned into pairs of row 0, which is barred."""
-    if excluded is None:
-        return None
-    moment_P, row_P = excluded
-    inside_P = (moment_P >= block.start) & (moment_P < block.stop)
-    return torch.where(inside_P, moment_P - block.start, 0), torch.where(inside_P, row_P, 0)
+    @torch.no_grad()
+    def order(self, look: Look, moments: Moments, list_length: int) -> Ranked:
+        """The best ``list_length`` of the candidates."""
+        if self._two_stages:
+            scores_BK = self._leader.scores(self.parts(look, moments), moments.history.lengths_B)
+        else:
+            scores_BK = look.first_BK
+        best = torch.topk(scores_BK, min(list_length, scores_BK.shape[1]), dim=1)
+        rows_BK = torch.where(torch.isfinite(best.values), look.rows_BK.gather(1, best.indices), 0)
+        return Ranked(rows_BK, best.values, self._reasons(look, moments).gather(1, best.indices))
+
+    def rank(self, moments: Moments, list_length: int) -> Ranked:
+        """The best ``list_length`` items of each moment."""
+        return self.order(self.look(moments), moments, list_length)
+
+    def _reasons(self, look: Look, moments: Moments) -> Tensor:
+        """[B, K] what speaks most for each candidate.
+
+        Attention is named where its logit lifts the item by more than a factor e and by more than the strongest
+        statistic gives it over a listing by chance.
+        """
+        num_half_lives = self._network.mixture.num_half_lives
+        reason_S = [0] * (num_half_lives + 1) + [SPARSE_REASONS.get(name, OWN) for name in SPARSE]
+        said_BKS = look.shares_BKS * look.gate_BS[:, None, :]
+        said = torch.zeros(*look.rows_BK.shape, BY_ATTENTION, device=look.rows_BK.device)
+        said.index_add_(2, torch.tensor(reason_S, device=said.device), said_BKS)
+        strongest = said.max(2)
+        chance_B1 = look.evidence.uniform_B[:, None]
+        lift_BK = torch.log(strongest.values / chance_B1 + 1e-12)
+        attention_BK = self._blend.weight(moments.history.lengths_B)[:, None] * look.residual_BK
+        by_attention_BK = (attention_BK > 1.0) & (attention_BK > lift_BK)
+        return torch.where(by_attention_BK, BY_ATTENTION, strongest.indices)

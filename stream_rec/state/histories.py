@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stream_rec.state.allocation import zeros
+from stream_rec.state.rings import places_before, slots_to_write
 from stream_rec.state.vocabulary import Rows
 
 # Seconds since 2001-09-09 fit 32 bits from 1933 to 2069; decoding has refused what lies outside.
@@ -65,13 +66,7 @@ class Histories:
         Returns ``rank_B`` (how many there are) and ``previous_BN``: the batch index of the n-th newest of them,
         -1 where there is none, as wide as the batch needs and at most N.
         """
-        num_events = len(user_B)
-        event_B = np.arange(num_events)
-        key_B = user_B * num_events + event_B
-        order = np.flatnonzero(counts_B & (user_B > 0))
-        order = order[np.argsort(user_B[order], kind="stable")]
-        end_B = np.searchsorted(key_B[order], key_B)
-        rank_B = end_B - np.searchsorted(key_B[order], user_B * num_events)
+        order, end_B, rank_B = places_before(user_B, counts_B)
         depth_N = np.arange(min(self.length, int(rank_B.max(initial=0))))
         place_BN = end_B[:, None] - 1 - depth_N[None, :]
         previous_BN = np.where(depth_N[None, :] < rank_B[:, None], order[np.maximum(place_BN, 0)], -1)
@@ -142,14 +137,10 @@ class Histories:
         value_B: Tensor,
     ) -> None:
         """Add the events that count, in order. Only a user's newest N are written, so no slot is written twice."""
-        rank, _ = self.in_batch_order(user_B, counts_B)
-        counts_B = counts_B & (user_B > 0)
-        num_of_user = np.bincount(user_B[counts_B], minlength=int(user_B.max(initial=0)) + 1)
-        kept = np.flatnonzero(counts_B & (num_of_user[user_B] - rank <= self.length))
-        slot = (self._num_ever[user_B] + rank) % self.length
+        kept, slot, counts_B = slots_to_write(user_B, counts_B, self._num_ever, self.length)
         device = item_B.device
         kept_K = torch.from_numpy(kept).to(device)
-        where = (torch.from_numpy(user_B[kept]).to(device), torch.from_numpy(slot[kept]).to(device))
+        where = (torch.from_numpy(user_B[kept]).to(device), torch.from_numpy(slot).to(device))
         self._items_UN[where] = item_B[kept_K].int()
         self._times_UN[where] = time_B[kept_K].int()
         self._types_UN[where] = type_B[kept_K].to(torch.uint8)
@@ -157,9 +148,23 @@ class Histories:
         self._values_UN[where] = value_B[kept_K].to(torch.uint8)
         np.add.at(self._num_ever, user_B[counts_B], 1)
 
+    def turns(self, user_B: Rows, counts_B: NDArray[np.bool_]) -> Rows:
+        """[B] which interaction of its user each event of a batch is, counted from 0. Before ``append``."""
+        return self._num_ever[user_B] + places_before(user_B, counts_B)[2]
+
+    def around(self, user_BG: Tensor, turn_BG: Tensor, window_Z: Tensor) -> tuple[Tensor, Tensor]:
+        """Items and times [B, G, Z] that stand where the interactions around the given ones have been written.
+
+        A ring that has gone round since holds others there: whoever asks compares the times.
+        """
+        turn_BGZ = turn_BG[:, :, None] + window_Z
+        where = (user_BG[:, :, None], turn_BGZ % self.length)
+        return torch.where(turn_BGZ >= 0, self._items_UN[where].long(), 0), self._times_UN[where].long()
+
     def forget_users(self, rows: list[int]) -> None:
-        """Empty the histories of retired user rows."""
+        """Empty the histories of retired user rows; nothing of them is left for others to find (``around``)."""
         self._num_ever[rows] = 0
+        self._items_UN[torch.tensor(rows, device=self._items_UN.device)] = 0
 
     def forget_items(self, rows: list[int], num_users: int) -> None:
         """Retired item rows become empty slots. One pass over the histories in use."""

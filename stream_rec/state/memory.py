@@ -19,9 +19,8 @@ from stream_rec.state.catalogue import Catalogue
 from stream_rec.state.context import ContextEncoder, event_types, seconds, value_buckets
 from stream_rec.state.histories import TIME_ORIGIN_S, Histories
 from stream_rec.state.moments import Moments
-from stream_rec.state.popularity import Popularity
 from stream_rec.state.seen import SeenItems
-from stream_rec.state.transitions import Transitions
+from stream_rec.state.statistics import Statistics
 from stream_rec.state.vocabulary import Rows, Vocabulary
 
 DAY_S = 86_400
@@ -40,8 +39,7 @@ class Memory:
         self.items = Vocabulary("item", state.max_items, state.admit_item_after)
         self.histories = Histories(state.max_users, state.history_length, device)
         self.seen = SeenItems(state.max_users, state.max_seen_per_user, state.max_seen_entries)
-        self.popularity = Popularity(state.max_items, state.popularity_half_lives_s, device)
-        self.transitions = Transitions(state.max_items, state.max_neighbours, state.transition_half_life_s, device)
+        self.statistics = Statistics(state, device)
         self.catalogue = Catalogue(state.max_items, state.max_item_features, state.num_feature_buckets, device)
         self.context = ContextEncoder(state.request_context, state.num_context_slots, state.num_context_buckets)
         # An item may be recommended when its row is live and somebody has touched it (or unseen items may be).
@@ -106,12 +104,11 @@ class Memory:
         users[entering] = assigned_users.rows
         items[entering], new_rows = self._assign_items([events[i].item_id for i in entering])
         counts = (weights > 0) & (items > 0)
-        excluded, is_new_to_user, first_seen = self._exclusions(users, items, counts, set(new_rows))
+        excluded, is_new_to_user = self._exclusions(users, items, counts, set(new_rows))
         moments = self._moments(events, users, items, counts, weights, is_new_to_user, excluded)
         moments.new_users = assigned_users.new
         self._listed_I[moments.item_B] = True
         self._listed_I[0] = False
-        moments.uniform_scale_B = self._uniform_scale(len(events), first_seen)
         return moments, new_rows
 
     def looking(self, events: Sequence[Event]) -> Moments:
@@ -158,7 +155,6 @@ class Memory:
             hour_B=self._to_device(whole_s % DAY_S // 3600),
             weekday_B=self._to_device((whole_s // DAY_S + 3) % 7),  # the epoch was a Thursday
             history=history,
-            uniform_scale_B=torch.ones(len(events), device=self.device),
             gaps_BN=torch.where(history.items_BN > 0, (clock_B[:, None] - history.times_BN).clamp_min(0), 0),
             session_lengths_B=history.session_lengths(clock_B),
             excluded=excluded,
@@ -169,10 +165,10 @@ class Memory:
 
     def _exclusions(
         self, users: Rows, items: Rows, counts: NDArray[np.bool_], new_rows: set[int]
-    ) -> tuple[tuple[Tensor, Tensor] | None, NDArray[np.bool_], dict[int, int]]:
+    ) -> tuple[tuple[Tensor, Tensor] | None, NDArray[np.bool_]]:
         """Pairs that may not be in a moment's list: what its user had consumed, and what nobody had touched yet.
 
-        Also which events are on items that are new to their users, and the event at which each new item appears.
+        Also which events are on items that are new to their users.
         """
         moments: list[int] = []
         rows: list[NDArray[np.int32]] = []
@@ -189,16 +185,7 @@ class Memory:
         for item, index in first_seen.items():
             moments.append(-1 - index)
             rows.append(np.full(index + 1, item, dtype=np.int32))
-        return self._pairs(moments, rows), is_new, first_seen
-
-    def _uniform_scale(self, num_moments: int, first_seen: dict[int, int]) -> Tensor:
-        """[B] items that may be listed after the batch / those that might be at each of its moments."""
-        rows_F = torch.tensor(list(first_seen), dtype=torch.int64, device=self.device)
-        first_F = torch.tensor(list(first_seen.values()), dtype=torch.int64, device=self.device)
-        is_later_BF = first_F[None, :] >= torch.arange(num_moments, device=self.device)[:, None]
-        num_later_B = (is_later_BF & self.catalogue.available_I[rows_F]).sum(1)
-        num_listed = self.recommendable().sum()
-        return num_listed / (num_listed - num_later_B).clamp_min(1)
+        return self._pairs(moments, rows), is_new
 
     def _pairs(self, moments: list[int], rows: list[NDArray[np.int32]]) -> tuple[Tensor, Tensor] | None:
         """Flatten; a moment of -1 - i stands for all moments 0 … i, which then each leave out one row."""
@@ -226,8 +213,7 @@ class Memory:
     def _retire_items(self, rows: list[int]) -> None:
         self.histories.forget_items(rows, self.users.high_water)
         self.seen.forget_items(rows, self.users.high_water)
-        self.popularity.forget_items(rows)
-        self.transitions.forget_items(rows)
+        self.statistics.forget_items(rows)
         self._listed_I[torch.tensor(rows, device=self.device)] = False
 
     def _retire_users(self, rows: list[int]) -> None:
@@ -237,9 +223,7 @@ class Memory:
 
     def update(self, moments: Moments) -> None:
         """Count a batch of events in the statistics and append it to the histories."""
-        previous_B = moments.history.items_BN[:, 0]
-        self.popularity.update(moments.item_B, moments.time_B, moments.weight_B, moments.newest_s)
-        self.transitions.update(previous_B, moments.item_B, moments.time_B, moments.weight_B, moments.newest_s)
+        self.statistics.update(moments, self._to_device(self.histories.turns(moments.users, moments.counts)))
         self.histories.append(
             moments.users,
             moments.counts,
@@ -274,15 +258,14 @@ class Memory:
             "items": self.items.state(),
             "histories": self.histories.state(num_users),
             "seen": self.seen.state(num_users),
-            "popularity": self.popularity.state(num_items),
-            "transitions": self.transitions.state(num_items),
+            "statistics": self.statistics.state(num_items),
             "catalogue": self.catalogue.state(num_items),
             "listed": self._listed_I[:num_items].clone(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Inverse of ``state``."""
-        for name in ("users", "items", "histories", "seen", "popularity", "transitions", "catalogue"):
+        for name in ("users", "items", "histories", "seen", "statistics", "catalogue"):
             getattr(self, name).load_state(state[name])
         self._listed_I.zero_()
         self._listed_I[: len(state["listed"])] = state["listed"].to(self.device)

@@ -39,8 +39,6 @@ class Moments:
     history: History  # as the event found it
     gaps_BN: Tensor  # seconds from each history entry to the moment, >= 0
     session_lengths_B: Tensor  # newest entries of the history that belong to the running session
-    # What the share 1 / items is short of at each moment, since it counts items that appear later in the batch; >= 1.
-    uniform_scale_B: Tensor
     excluded: tuple[Tensor, Tensor] | None  # P moments and P item rows that may not be in their list
 
     def __len__(self) -> int:

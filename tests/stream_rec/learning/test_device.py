@@ -59,8 +59,9 @@ def test_law_8_a_whole_step_runs_on_the_configured_device(
         learner.update_catalogue(attributes(40, unavailable=[3]))
         for batch in batches(rich(320)):
             moments = learner.enter(batch)
-            entered = learner.ranker.rank(moments, 10)
-            outcome = learner.trainer.step(moments, learner.batch)
+            look = learner.ranker.look(moments)
+            entered = learner.ranker.order(look, moments, 10)
+            outcome = learner.trainer.step(moments, look, learner.batch)
             learner.memory.update(moments)
             learner.trainer.sampler.observe(moments.items[moments.counts])
             learner.batch += 1
@@ -81,8 +82,9 @@ def test_law_7_the_loop_never_waits_for_the_device(
     for batch in batches(rich(320)):
         moments = learner.enter(batch)
         with no_waiting():
-            learner.ranker.rank(moments, 10)
-            outcome = learner.trainer.step(moments, learner.batch)
+            look = learner.ranker.look(moments)
+            learner.ranker.order(look, moments, 10)
+            outcome = learner.trainer.step(moments, look, learner.batch)
             learner.memory.update(moments)
             learner.ranker.rank(learner.memory.looking(batch[-3:]), 10)
         learner.trainer.sampler.observe(moments.items[moments.counts])

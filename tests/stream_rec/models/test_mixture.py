@@ -16,7 +16,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_rec.models.mixture import Evidence, StatisticsMixture, gather_evidence
+from stream_rec.models.evidence import Evidence, gather_evidence
+from stream_rec.models.mixture import StatisticsMixture
 from stream_rec.records import Event
 from stream_rec.state.memory import Memory
 from stream_rec.state.moments import Moments
@@ -25,8 +26,9 @@ from tests.stream_rec.state.worlds import CPU, event, tiny
 HALF_LIVES_S = [300.0, 86_400.0, math.inf]
 TRANSITION_HALF_LIFE_S = 3_600.0
 HISTORY_LENGTH = 3
-UNIFORM, FOLLOWS, FREQUENT, RECENT = 3, 4, 5, 6
-NUM_STATISTICS = 7
+UNIFORM, FOLLOWS, ITEM_KNN, SESSION_KNN, FREQUENT, RECENT = 3, 4, 7, 8, 9, 10
+NUM_STATISTICS = 12
+IN_BATCHES = (ITEM_KNN, SESSION_KNN)  # what they count of a batch is seen after it
 WEIGHTS = {"impression": 0.0, "purchase": 2.5}
 # What is left of a weight after 60 half-lives: below about 66 a statistic counts as empty.
 LEAST_MASS = 1e-18
@@ -96,12 +98,15 @@ def normed(weights: list[tuple[str, float]]) -> tuple[dict[str, float], float]:
 
 def memory_of(**tighter: int) -> Memory:
     bounds: dict[str, Any] = {"max_users": 50, "max_items": 50, "max_neighbours": 16, "history_length": HISTORY_LENGTH}
-    bounds |= {"popularity_half_lives_s": HALF_LIVES_S[:-1], "transition_half_life_s": TRANSITION_HALF_LIFE_S}
+    bounds |= {
+        "popularity_half_lives_s": HALF_LIVES_S[:-1],
+        "transition_half_lives_s": [TRANSITION_HALF_LIFE_S, 86_400.0],
+    }
     return Memory(tiny(exclude_seen=False, **(bounds | tighter)), CPU)
 
 
 def evidence_of(memory: Memory, moments: Moments) -> Evidence:
-    return gather_evidence(memory.popularity, memory.transitions, moments, repeats=memory.allows_repeats)
+    return gather_evidence(memory, moments)
 
 
 def live_items(memory: Memory, log: list[list[Event]]) -> set[str]:
@@ -115,11 +120,6 @@ def there_at(memory: Memory, live_before: set[str], batch: list[Event], index: i
     return [row for item in sorted(live_before | earlier) if (row := memory.items.row(item))]
 
 
-def uniform_of(memory: Memory) -> torch.Tensor:
-    allowed_I = memory.recommendable()
-    return allowed_I / allowed_I.sum().clamp_min(1)
-
-
 def one_hot(statistic: int, num_moments: int) -> torch.Tensor:
     gate_BS = torch.zeros(num_moments, NUM_STATISTICS, device=CPU)
     gate_BS[:, statistic] = 1.0
@@ -128,13 +128,13 @@ def one_hot(statistic: int, num_moments: int) -> torch.Tensor:
 
 def mixed(memory: Memory, evidence: Evidence, gate_BS: torch.Tensor, columns: list[int] | None = None) -> torch.Tensor:
     """[B, I] over all rows, or [B, C] over ``columns``."""
-    counts_HI, uniform_I = memory.popularity.counts_HI[:, : memory.num_item_rows], uniform_of(memory)
+    counts_HI = memory.statistics.popularity.counts_HI[:, : memory.num_item_rows]
     mixture = StatisticsMixture(len(HALF_LIVES_S))
     if columns is None:
-        return mixture.probabilities(gate_BS, evidence, counts_HI, uniform_I, None)
+        return mixture.probabilities(gate_BS, evidence, counts_HI)
     column_of_I = torch.full((memory.num_item_rows,), len(columns), device=CPU)
     column_of_I[columns] = torch.arange(len(columns), device=CPU)
-    return mixture.probabilities(gate_BS, evidence, counts_HI[:, columns], uniform_I[columns], column_of_I)
+    return mixture.probabilities(gate_BS, evidence, counts_HI[:, columns], column_of_I)
 
 
 @settings(deadline=None, max_examples=60)
@@ -215,11 +215,17 @@ def test_one_batch_or_one_event_at_a_time_is_the_same_evidence(log: list[list[Ev
     together, one_by_one = memory_of(), memory_of()
     moments, _ = together.enter(events)
     evidence = evidence_of(together, moments)
-    parts = [mixed(together, evidence, one_hot(s, len(events))) for s in range(NUM_STATISTICS) if s != UNIFORM]
+    parts = [
+        mixed(together, evidence, one_hot(s, len(events)))
+        for s in range(NUM_STATISTICS)
+        if s not in (UNIFORM, *IN_BATCHES)
+    ]
     for index, one in enumerate(events):
         alone, _ = one_by_one.enter([one])
         evidence = evidence_of(one_by_one, alone)
-        alone_parts = [mixed(one_by_one, evidence, one_hot(s, 1)) for s in range(NUM_STATISTICS) if s != UNIFORM]
+        alone_parts = [
+            mixed(one_by_one, evidence, one_hot(s, 1)) for s in range(NUM_STATISTICS) if s not in (UNIFORM, *IN_BATCHES)
+        ]
         for part, alone_part in zip(parts, alone_parts, strict=True):
             for row in range(1, one_by_one.num_item_rows):
                 same_row = together.items.row(one_by_one.items.id(row))
@@ -260,9 +266,10 @@ def test_an_event_that_comes_late_weighs_no_more_than_it_would_in_a_batch_of_its
 def test_what_the_user_had_counts_only_where_repeats_are_allowed() -> None:
     memory = memory_of()
     moments, _ = memory.enter([event("u1", "a"), event("u1", "b", 1), event("u1", "a", 2)])
-    with_repeats = gather_evidence(memory.popularity, memory.transitions, moments, repeats=True)
-    without = gather_evidence(memory.popularity, memory.transitions, moments, repeats=False)
-    assert with_repeats.usable_BS[:, FREQUENT:].tolist() == [[False] * 2, [True] * 2, [True] * 2]
+    with_repeats = gather_evidence(memory, moments)
+    memory.allows_repeats = False
+    without = gather_evidence(memory, moments)
+    assert with_repeats.usable_BS[:, FREQUENT:].tolist() == [[False] * 3, [True] * 3, [True] * 3]
     assert not without.usable_BS[:, FREQUENT:].any()
 
 
@@ -275,7 +282,8 @@ def test_a_history_of_retired_items_leaves_no_mass_to_lose() -> None:
     assert not evidence.usable_BS[0, FREQUENT:].any()
     with torch.no_grad():
         gate_BS = StatisticsMixture(len(HALF_LIVES_S)).gate(evidence)
-    assert mixed(memory, evidence, gate_BS).sum().item() == pytest.approx(1.0)
+    listed_I = ~evidence.out_BI[0]
+    assert mixed(memory, evidence, gate_BS)[0, listed_I].sum().item() == pytest.approx(1.0, rel=1e-5)
 
 
 def test_what_is_seen_does_not_depend_on_who_else_looks() -> None:

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from stream_rec.learning.learner import Learner
-from stream_rec.models.mixture import gather_evidence
+from stream_rec.models.evidence import gather_evidence
+from stream_rec.models.mixture import FLOOR
 from stream_rec.ranking import ranker
-from stream_rec.ranking.ranker import FLOOR, REASONS, Ranked
+from stream_rec.ranking.ranker import REASONS, Ranked
 from stream_rec.records import Event, Item, ItemUpdate
 from stream_rec.state.moments import Moments
 from tests.stream_rec.tiny_worlds import START_MS, attributes, batches, cycle, learn, rich, small_settings, strides
@@ -50,19 +51,19 @@ def brute_force_scores(learner: Learner, moments: Moments, weights: Sequence[flo
     """[B, I] scores; -inf for what may not be listed. The mixture is the model's own: its tests are elsewhere."""
     memory, network = learner.memory, learner.network
     allowed = memory.recommendable()
-    evidence = gather_evidence(memory.popularity, memory.transitions, moments, repeats=memory.allows_repeats)
+    evidence = gather_evidence(memory, moments)
     with torch.no_grad():
         probabilities = network.mixture.probabilities(
             network.mixture.gate(evidence),
             evidence,
-            memory.popularity.counts_HI[:, : memory.num_item_rows],
-            allowed / allowed.sum(),
-            None,
+            memory.statistics.popularity.counts_HI[:, : memory.num_item_rows],
         )
         vectors = torch.from_numpy(item_vectors(learner, "in")).float()
         queries = network.encode(moments, vectors, moments.history.items_BN).double().numpy()
     outputs = item_vectors(learner, "out")
     logits = queries @ outputs[:, :-1].T + outputs[:, -1]
+    listed = ~evidence.out_BI.numpy()
+    logits -= (logits * listed).sum(1, keepdims=True) / listed.sum(1, keepdims=True)
     lengths = moments.history.lengths_B.numpy()
     weight_of = np.array([weights[int(length > 0) + int(length > 4)] for length in lengths])
     scores = np.log(np.maximum(probabilities.double().numpy(), FLOOR)) + weight_of[:, None] * logits
@@ -76,7 +77,7 @@ def brute_force_scores(learner: Learner, moments: Moments, weights: Sequence[flo
 def test_lists_equal_a_brute_force_ranking(exclude_seen: bool) -> None:
     weights = (0.2, 0.5, 1.0)
     events = [*strides(400), *rich(300)]
-    learner = seasoned(events, weights=weights, ranking={"exclude_seen": exclude_seen})
+    learner = seasoned(events, weights=weights, ranking={"exclude_seen": exclude_seen, "second_stage": False})
     strangers = rich(40, num_users=12, seed=1)
     moments = learner.enter(
         [*rich(364)[300:], *(msgspec.structs.replace(e, user_id=f"new-{e.user_id}") for e in strangers)]
@@ -199,7 +200,7 @@ def test_lists_are_as_long_as_set_ranked_from_1_best_first_with_a_known_reason()
 def test_reasons_say_what_speaks_for_the_item() -> None:
     learner = seasoned(cycle(640), weights=(0.0, 0.0, 0.0))
     by_transition = learner.rank([cycle(640)[-1]])[0][0]
-    assert by_transition.reasons == ["follows your last item"]
+    assert by_transition.reasons == ["follows your last items"]
     stranger = learner.rank([Event("stranger", "i0", "click", START_MS + 640_000)])[0][0]
     assert stranger.reasons == ["popular now"]
     # A logit that lifts an item far above the others is named, wherever counting would have put it.
@@ -247,6 +248,6 @@ def test_law_1_score_before_learning(exclude_seen: bool, num_learnt: int, tolera
     before.load_state(state)
     check_same_list(before.ranker.rank(before.memory.looking(batch[:1]), 10), entered, 0, tolerance)
     # And learning does change what is said of the same moments, or the above would prove nothing.
-    first.trainer.step(moments, first.batch)
+    first.trainer.step(moments, first.ranker.look(moments), first.batch)
     learnt = first.ranker.rank(moments, 10)
     assert not torch.allclose(learnt.scores_BK, entered.scores_BK, rtol=0, atol=tolerance)

@@ -267,7 +267,8 @@ class Reference:
         assert found == {item for item, available in self.available.items() if available}
 
     def compare_statistics(self) -> None:
-        popularity, transitions, items = self.memory.popularity, self.memory.transitions, self.memory.items
+        popularity, items = self.memory.statistics.popularity, self.memory.items
+        transitions = self.memory.statistics.transitions
         now_s = START_S + self.newest_s
         now_B = torch.tensor([now_s], dtype=torch.float64, device=CPU)
         counts_HI = popularity.counts_HI * popularity.landmark.discounts(now_B)
@@ -282,11 +283,11 @@ class Reference:
         for last, item, at_s, weight in self.followed:
             faded = weight * 2.0 ** ((at_s - now_s) / TRANSITION_HALF_LIFE_S)
             expected_pairs[items.row(last), items.row(item)] += faded
-        weights_IM = transitions.weights_IM * transitions.landmark.discounts(now_B)[0]
+        weights_IM = transitions.weights_WIM[0] * transitions.landmark.discounts(now_B)[0]
         found_pairs = {
             (row, successor): weight
             for row, (successors, weights) in enumerate(
-                zip(transitions.successors_IM.tolist(), weights_IM.tolist(), strict=True)
+                zip(transitions.neighbours_IM.tolist(), weights_IM.tolist(), strict=True)
             )
             for successor, weight in zip(successors, weights, strict=True)
             if weight > 1e-9

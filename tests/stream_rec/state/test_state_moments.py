@@ -58,7 +58,7 @@ def test_a_repeat_is_learnt_but_is_no_target_where_it_could_not_be_shown() -> No
     moments = learn(again, *events)
     assert moments.target_weight_B.tolist() == moments.weight_B.tolist() == [1.0, 2.5, 1.0]
     assert again.sizes()["seen"][0] == 0
-    assert once.popularity.totals_H[-1].item() == 4.5
+    assert once.statistics.popularity.totals_H[-1].item() == 4.5
 
 
 def test_a_user_who_waits_for_admission_is_counted_but_not_remembered() -> None:
@@ -67,7 +67,7 @@ def test_a_user_who_waits_for_admission_is_counted_but_not_remembered() -> None:
     row = memory.users.row("u")
     assert moments.users.tolist() == [0, 0, row, row]
     assert moments.history.lengths_B.tolist() == [0, 0, 0, 1]
-    assert memory.popularity.totals_H[-1].item() == 4.0
+    assert memory.statistics.popularity.totals_H[-1].item() == 4.0
     assert memory.sizes()["histories"][0] == memory.sizes()["seen"][0] == 2
 
 
@@ -77,7 +77,7 @@ def test_an_item_that_waits_for_admission_counts_for_nothing_yet() -> None:
     assert moments.counts.tolist() == [False, True, True]
     assert moments.history.lengths_B.tolist() == [0, 0, 0]
     assert left_out(memory, moments) == [{"a"}, {"a"}, set()]
-    assert memory.popularity.totals_H[-1].item() == 2.0
+    assert memory.statistics.popularity.totals_H[-1].item() == 2.0
 
 
 @pytest.mark.parametrize(("unseen_items", "listed"), [(True, ["a"]), (False, [])])
@@ -118,7 +118,8 @@ def test_a_retired_item_is_a_hole_in_histories_and_leads_nowhere() -> None:
     moments = learn(memory, event("u", "d", 20))
     assert [memory.items.id(r) if r else None for r in moments.history.items_BN[0].tolist()] == ["b", None, None]
     assert moments.history.lengths_B.tolist() == [2]
-    assert not (memory.transitions.weights_IM[memory.transitions.successors_IM == 0] > 0).any()
+    transitions = memory.statistics.transitions
+    assert not (transitions.weights_WIM[:, transitions.neighbours_IM == 0] > 0).any()
 
 
 def test_a_retired_item_takes_nobodys_sight_of_the_one_that_gets_its_row() -> None:

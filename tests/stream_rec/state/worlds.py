@@ -34,7 +34,7 @@ def tiny(*, exclude_seen: bool = True, unseen_items: bool = True, **state: Any) 
         "num_context_slots": 2,
         "num_context_buckets": 64,
         "popularity_half_lives_s": [300.0, 86_400.0],
-        "transition_half_life_s": 3_600.0,
+        "transition_half_lives_s": [3_600.0, 86_400.0],
     }
     return Settings(
         state=StateSettings(**(bounds | state)),

@@ -1,0 +1,94 @@
+"""What the second stage reads of each candidate.
+
+Shapes: B = moments, K = candidates, F = features, S = statistics, I = item rows, N = history length,
+A = attributes per item, W = attribute rows in use.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from stream_rec.models.evidence import Evidence
+from stream_rec.state.memory import Memory
+from stream_rec.state.moments import Moments
+
+LEAST_SHARE = 1e-6
+DAY_S = 86_400.0
+
+
+def candidate_features(
+    memory: Memory,
+    moments: Moments,
+    evidence: Evidence,
+    rows_BK: Tensor,
+    shares_BKS: Tensor,
+    prior_BK: Tensor,
+    residual_BK: Tensor,
+) -> Tensor:
+    """[B, K, F] what is known of each candidate at its moment, not standardised yet. Empty places hold anything."""
+    since_first_BK, since_last_BK = memory.statistics.ages.since(rows_BK, moments.clock_B)
+    counts_I = memory.statistics.popularity.counts_HI[-1]
+    order_BK = torch.argsort(torch.argsort(-prior_BK, dim=1), dim=1)
+    others = torch.stack(
+        [
+            prior_BK,
+            residual_BK,
+            1.0 / (1.0 + order_BK),
+            torch.log1p(since_first_BK.float()),
+            torch.log1p(since_last_BK.float()),
+            torch.log1p(counts_I[rows_BK]),
+            *_own_past(moments, rows_BK, evidence.out_BI.shape[1]),
+            *_alike(memory, moments, rows_BK),
+        ],
+        dim=2,
+    )
+    return torch.cat([torch.log(shares_BKS.clamp_min(LEAST_SHARE)), others], dim=2)
+
+
+def _own_past(moments: Moments, rows_BK: Tensor, num_rows: int) -> list[Tensor]:
+    """How often the user had each candidate, how long ago and how many interactions back; at what hour beside now."""
+    items_BN = moments.history.items_BN
+    num_moments, length = items_BN.shape
+    num_candidates = rows_BK.shape[1]
+    device = rows_BK.device
+    place_BI = torch.full((num_moments, num_rows), num_candidates, dtype=torch.int32, device=device)
+    order_K = torch.arange(num_candidates, dtype=torch.int32, device=device)
+    place_BI.scatter_(1, rows_BK, order_K.expand_as(rows_BK).contiguous())
+    place_BN = torch.where(items_BN > 0, place_BI.gather(1, items_BN).long(), num_candidates)
+    lag_N = torch.arange(length, device=device).expand(num_moments, -1).contiguous()
+    wide = (num_moments, num_candidates + 1)
+    count_BK = torch.zeros(wide, device=device).scatter_add_(1, place_BN, torch.ones(items_BN.shape, device=device))
+    lag_BK = torch.full(wide, length, dtype=torch.int64, device=device).scatter_reduce_(1, place_BN, lag_N, "amin")
+    count_BK, lag_BK = count_BK[:, :-1], lag_BK[:, :-1]
+    gap_BK = moments.gaps_BN.gather(1, lag_BK.clamp(max=length - 1))
+    had_BK = count_BK > 0
+    angle_BK = (gap_BK % int(DAY_S)).float() * (2 * torch.pi / DAY_S)
+    return [
+        torch.log1p(count_BK),
+        torch.where(had_BK, 1.0 / (1.0 + lag_BK), 0.0),
+        torch.where(had_BK, 16.0 - torch.log1p(gap_BK.float()), 0.0),
+        torch.where(had_BK, torch.cos(angle_BK), 0.0),
+    ]
+
+
+def _alike(memory: Memory, moments: Moments, rows_BK: Tensor) -> list[Tensor]:
+    """How much of each candidate's attributes the last item has, and the history, the newer the more."""
+    catalogue, items_BN = memory.catalogue, moments.history.items_BN
+    if catalogue.width == 0:
+        return [torch.zeros(rows_BK.shape, device=rows_BK.device)] * 2
+    attributes_IA = catalogue.features_IA[:, : catalogue.width]
+    theirs_BKA = attributes_IA[rows_BK].long().flatten(1)
+    num_theirs_BK = (theirs_BKA > 0).view(*rows_BK.shape, -1).sum(2).clamp_min(1)
+    newest = torch.arange(items_BN.shape[1], device=rows_BK.device)
+    found: list[Tensor] = []
+    for weight_N in ((newest == 0).float(), (1.0 + newest).rsqrt()):
+        num_past = 1 if weight_N[1:].numel() == 0 or found == [] else items_BN.shape[1]
+        past_BNA = attributes_IA[items_BN[:, :num_past]].long()
+        weight_BN = weight_N[:num_past] * (items_BN[:, :num_past] > 0)
+        weight_BN = weight_BN / weight_BN.sum(1, keepdim=True).clamp_min(1e-6)
+        profile_BW = torch.zeros(rows_BK.shape[0], catalogue.num_features, device=rows_BK.device)
+        profile_BW.scatter_add_(1, past_BNA.flatten(1), weight_BN[:, :, None].expand(past_BNA.shape).flatten(1))
+        profile_BW[:, 0] = 0.0
+        found.append(profile_BW.gather(1, theirs_BKA).view(*rows_BK.shape, -1).sum(2) / num_theirs_BK)
+    return found
