@@ -230,6 +230,8 @@ class Trainer:
             "encoder": self._encoder.state(),
             "gate": self._gate.state(),
             "second_stage": self._reranking.state(),
+            "candidate_scales": self._network.standardise_candidates.state(),
+            "moment_scales": self._network.standardise_moments.state(),
             "sampler": self.sampler.state(),
         }
 
@@ -238,6 +240,8 @@ class Trainer:
         self._encoder.load_state(state["encoder"])
         self._gate.load_state(state["gate"])
         self._reranking.load_state(state["second_stage"])
+        self._network.standardise_candidates.load_state(state["candidate_scales"])
+        self._network.standardise_moments.load_state(state["moment_scales"])
         self.sampler.load_state(state["sampler"])
 
 

@@ -116,22 +116,14 @@ class Network:
             )
 
     def state(self, num_items: int, num_users: int, num_features: int) -> dict[str, Any]:
-        """Tables for the rows in use, and scales of features; the dense parameters are the optimisers'."""
+        """Tables for the rows in use; dense parameters and scales of features are the trainer's."""
         num_rows = {"item": num_items, "user": num_users, "attribute": num_features}
-        return {
-            **{name: self._table(name).state(num_rows[name.split("_")[0]]) for name in TABLES},
-            "scales": {
-                "candidates": self.standardise_candidates.state(),
-                "moments": self.standardise_moments.state(),
-            },
-        }
+        return {name: self._table(name).state(num_rows[name.split("_")[0]]) for name in TABLES}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Inverse of ``state``."""
         for name in TABLES:
             self._table(name).load_state(state[name])
-        self.standardise_candidates.load_state(state["scales"]["candidates"])
-        self.standardise_moments.load_state(state["scales"]["moments"])
 
     def _table(self, name: str) -> RowTable:
         table: RowTable = getattr(self, name)

@@ -43,7 +43,9 @@ def candidate_features(
         ],
         dim=2,
     )
-    return torch.cat([torch.log(shares_BKS.clamp_min(LEAST_SHARE)), others], dim=2)
+    features_BKF = torch.cat([torch.log(shares_BKS.clamp_min(LEAST_SHARE)), others], dim=2)
+    # A row that is no number must not get into the running means, where it would stay.
+    return torch.nan_to_num(features_BKF, nan=0.0, posinf=30.0, neginf=-30.0)
 
 
 def _own_past(moments: Moments, rows_BK: Tensor, num_rows: int) -> list[Tensor]:
