@@ -136,8 +136,9 @@ class Statistics:
     def _item_knn(self, past_BL: Tensor) -> Reading:
         table = self.together
         items_BLM = table.neighbours_IM[past_BL].long()
-        inverse_I = table.mass_WI[0].clamp_min(1e-12).rsqrt()
-        cosine_BLM = table.weights_WIM[0, past_BL] * inverse_I[past_BL][:, :, None] * inverse_I[items_BLM]
+        mass_I = table.mass_WI[0]
+        product_BLM = mass_I[past_BL][:, :, None] * mass_I[items_BLM]
+        cosine_BLM = table.weights_WIM[0, past_BL] * product_BLM.clamp_min(1e-24).rsqrt()
         cosine_BLM = cosine_BLM * (self._knn_weights_L[: past_BL.shape[1]] * (past_BL > 0))[:, :, None]
         return Reading(items_BLM.flatten(1), cosine_BLM.flatten(1))
 
