@@ -305,9 +305,7 @@ class RankingSettings(Section):
     """What is published."""
 
     list_length: int = Field(default=20, gt=0, le=1000, description="Items of a list (K).")
-    num_candidates: int = Field(
-        default=128, gt=0, le=1000, description="Items that the second stage weighs against each other."
-    )
+    num_candidates: int = Field(default=128, gt=0, le=1000, description="Items that the second stage weighs.")
     second_stage: bool = Field(
         default=True, description="Let a second stage order the candidates; false takes the first stage's order."
     )
