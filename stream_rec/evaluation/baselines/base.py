@@ -7,15 +7,18 @@ are players themselves, with the parameters of the batch's start for every list 
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from stream_rec.records import Event
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
+
+UNKNOWN = -math.inf  # the score of an item of which a baseline knows nothing: it is not listed
 
 
 class Baseline(Protocol):
@@ -52,6 +55,7 @@ class Turn(NamedTuple):
     exclude: AbstractSet[str]
 
 
+@runtime_checkable
 class Player(Protocol):
     """A method that goes through a stream in micro-batches."""
 
@@ -80,7 +84,7 @@ class Scorer(Protocol):
     """A baseline that can also say how good given items are, to put a list of candidates in order."""
 
     def scores(self, user_id: str, now_ms: int, items: Sequence[str]) -> list[float]:
-        """One number for each item, the higher the better; −∞ for one of which nothing is known. Changes nothing."""
+        """One number for each item, the higher the better; ``UNKNOWN`` where nothing is known. Changes nothing."""
         ...
 
 

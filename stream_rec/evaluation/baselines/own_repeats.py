@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from stream_rec.evaluation.baselines.base import put_newest
+from stream_rec.evaluation.baselines.base import UNKNOWN, put_newest
 from stream_rec.evaluation.baselines.decay import ForwardDecay
 from stream_rec.evaluation.baselines.popularity import Popularity
-from stream_rec.evaluation.baselines.scored import UNKNOWN
 from stream_rec.records import Event
 
 DAY_S = 86_400.0

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from heapq import nsmallest
 from typing import Any
 
+from stream_rec.evaluation.baselines.base import UNKNOWN
 from stream_rec.evaluation.baselines.decay import ForwardDecay, half_life_name
 from stream_rec.records import Event
 
@@ -52,6 +54,11 @@ class Popularity:
             rest = (key for key in self._keys.values() if key > last and key[2] not in exclude)
             items.extend(key[2] for key in nsmallest(k - len(items), rest))
         return items
+
+    def scores(self, user_id: str, now_ms: int, items: Sequence[str]) -> list[float]:
+        """As ``Scorer``: the same for everybody."""
+        keys = [self._keys.get(item) for item in items]
+        return [UNKNOWN if key is None else -key[0] for key in keys]
 
     def sizes(self) -> dict[str, tuple[int, int]]:
         return {self.name: (len(self._keys), self._max_items)}

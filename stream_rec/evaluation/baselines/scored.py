@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_rec.evaluation.baselines.base import UNKNOWN
 from stream_rec.evaluation.baselines.popularity import Popularity
 from stream_rec.evaluation.baselines.rows import Rows
 from stream_rec.records import Event
 
 Floats = NDArray[np.float64]
 
-UNKNOWN = -np.inf  # the score of an item of which the baseline knows nothing: it is not listed
 FILL_HALF_LIFE_S = 900.0  # the freshest: where taste moves, filling up with that of all time halves the hits
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from stream_rec.evaluation.baselines.base import Baseline, put_newest
+from stream_rec.evaluation.baselines.base import UNKNOWN, Baseline, put_newest
 from stream_rec.evaluation.baselines.decay import ForwardDecay
 from stream_rec.records import Event
 
@@ -55,6 +56,11 @@ class Transitions:
             items.extend([item for item in popular if item not in items][: k - len(items)])
         return items
 
+    def scores(self, user_id: str, now_ms: int, items: Sequence[str]) -> list[float]:
+        """As ``Scorer``: of the successors of the user's last item."""
+        row = self._successors.get(self._last.get(user_id, ""), {})
+        return [row.get(item, UNKNOWN) for item in items]
+
     def sizes(self) -> dict[str, tuple[int, int]]:
         return {
             f"{self.name} users": (len(self._last), self._max_users),
@@ -88,3 +94,23 @@ class Transitions:
         newest_first = list(reversed(row))
         newest_first.sort(key=row.__getitem__, reverse=True)
         return newest_first
+
+
+class TransitionsAlone(Transitions):
+    """Transitions that keep what fills their lists themselves, for where no popularity is measured beside them."""
+
+    def update(self, event: Event, weight: float) -> None:
+        """As ``Transitions``, and teach the fill."""
+        super().update(event, weight)
+        self._fill.update(event, weight)
+
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        fill = {f"{self.name}: filled with {store}": size for store, size in self._fill.sizes().items()}
+        return {**super().sizes(), **fill}
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "fill": self._fill.state()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
+        self._fill.load_state(state["fill"])
