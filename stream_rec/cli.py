@@ -240,6 +240,79 @@ def replay(
     raise typer.Exit(code)
 
 
+@app.command(
+    epilog="Examples: stream-rec evaluate -s ratings.csv,items=movies.csv · "
+    "stream-rec evaluate -s log.parquet,repeats -s other.csv,user_id=visitorid,limit=50000 -m model -m baselines "
+    r"-m 'model\[model.encoder=gru]' -m 'model\[ranking.second_stage=false]' --seeds 1,2 --out study"
+)
+def evaluate(
+    streams: Annotated[
+        list[str],
+        typer.Option(
+            "--stream",
+            "-s",
+            metavar="FILE[,…]",
+            help="A recorded log, and after commas: items=FILE (its catalogue), repeats (what a user has had may be "
+            "recommended again), limit=N (its first N rows), name=NAME (by default the file's), FIELD=COLUMN (columns "
+            "of the log, as in replay --map), items.FIELD=COLUMN (of the catalogue). May be given several times.",
+        ),
+    ],
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--method",
+            "-m",
+            metavar="METHOD",
+            help=r"model (these settings); 'model\[section.key=value,…]' (with others laid over them); a baseline by "
+            "its name (a wrong one lists them); or a group: baselines, counting, factorising, neural, encoders, "
+            "ablations. May be given several times.",
+            show_default="model and baselines",
+        ),
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,…", help="Each run once with each of these seeds; figures are means.", show_default="worker.seed"
+        ),
+    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder of results: one file a run in runs/, and report.html, results.json, results.md, summary.md.",
+        ),
+    ] = Path("var/evaluation"),
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Run nothing: make the views from the runs that are there.")
+    ] = False,
+    again: Annotated[bool, typer.Option("--again", help="Run also what is there already.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+    config: Config = None,
+    overrides: Set = None,
+) -> None:
+    """Compare methods on recorded logs: every stream with every method and seed, test then learn.
+
+    A run that is there is not done again unless log, settings or version are others: broken off, the same command
+    goes on where it was.
+    """
+    _start(config, overrides)
+    from stream_rec.commands import evaluate as command
+
+    code = command.main(
+        config,
+        _pairs("--set", overrides or [], "section.key=value"),
+        streams=streams,
+        methods=methods or ["model", "baselines"],
+        seeds=seeds,
+        out=out,
+        report_only=report_only,
+        again=again,
+        quiet=quiet,
+    )
+    raise typer.Exit(code)
+
+
 @topics_app.command("create", epilog="Example: stream-rec topics create --config deploy/worker.toml")
 def topics_create(config: Config = None, overrides: Set = None) -> None:
     """Create the topics that are missing, with partitions, replication and retention of the settings."""

@@ -18,11 +18,11 @@ from producers.memory import MemorySink
 from stream_rec import __version__
 from stream_rec.config import Settings
 from stream_rec.errors import SettingsError
+from stream_rec.evaluation.protocol import BURN_IN_FRACTION, under_protocol
 from stream_rec.evaluation.report import ReplayReport
 from stream_rec.records import Effects, Item, StepReport
 from stream_rec.worker import Worker
 
-BURN_IN_FRACTION = 0.1  # the protocol's: this much of the log is learnt from before anything counts
 POLL_S = 0.5
 
 
@@ -54,7 +54,7 @@ def main(
         return _play_to_kafka(settings, logs, catalogue, speed, limit, num_rows, quiet)
     if report_json and not report_json.absolute().parent.is_dir():
         raise SettingsError(f"--report-json {report_json}: there is no folder {report_json.absolute().parent}")
-    settings = _for_replay(settings, allow_repeats)
+    settings = under_protocol(settings, allow_repeats=allow_repeats)
     # Imported late: --to-kafka needs no torch.
     from stream_rec.commands.assembly import Assembly
 
@@ -107,14 +107,6 @@ def main(
         report_json.write_text(report.to_json())
     report.render(Console())
     return 130 if interrupted else 0
-
-
-def _for_replay(settings: Settings, allow_repeats: bool) -> Settings:
-    """The protocol's view: nothing can be listed before somebody has touched it."""
-    ranking = settings.ranking.model_copy(
-        update={"exclude_seen": settings.ranking.exclude_seen and not allow_repeats, "unseen_items": False}
-    )
-    return settings.model_copy(update={"ranking": ranking})
 
 
 def _progress(quiet: bool) -> Progress:

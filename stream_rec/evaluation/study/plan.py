@@ -1,0 +1,219 @@
+"""What a study compares: streams, methods and seeds, as they are written on the command line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+from stream_rec.config import ModelSettings
+from stream_rec.errors import SettingsError
+from stream_rec.evaluation.baselines.registry import BASELINES, FAMILIES
+
+MODEL = "model"
+ENCODERS: tuple[str, ...] = get_args(ModelSettings.model_fields["encoder"].annotation)
+ABLATIONS = (
+    "model[model.encoder=none]",
+    "model[ranking.second_stage=false]",
+    "model[model.encoder=none,ranking.second_stage=false]",
+    "model[learning.adapt=false]",
+)
+STREAM_FORM = "FILE[,items=FILE][,repeats][,limit=N][,name=NAME][,FIELD=COLUMN…][,items.FIELD=COLUMN…]"
+METHOD_FORM = (
+    f"model, model[section.key=value,…], {', '.join(BASELINES)}, or a group: baselines, {', '.join(FAMILIES)}, "
+    "encoders, ablations"
+)
+_NEXT_KEY = re.compile(r",(?=\s*[A-Za-z_][\w.]*\s*=)")  # values may hold commas, lists do
+
+
+@dataclass(frozen=True)
+class StreamSpec:
+    """A recorded log and how it is read; ``columns`` are field → column of the log, ``item_columns`` of the items."""
+
+    name: str
+    log: Path
+    items: Path | None = None
+    allows_repeats: bool = False
+    limit: int | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    item_columns: Mapping[str, str] = field(default_factory=dict)
+
+    def text(self) -> str:
+        """As written on the command line, files without their folders."""
+        parts = [self.log.name]
+        parts += [f"items={self.items.name}"] if self.items else []
+        parts += ["repeats"] if self.allows_repeats else []
+        parts += [f"limit={self.limit}"] if self.limit else []
+        parts += [f"name={self.name}"] if self.name != _name_of(self.log) else []
+        parts += [f"{ours}={theirs}" for ours, theirs in self.columns.items()]
+        parts += [f"items.{ours}={theirs}" for ours, theirs in self.item_columns.items()]
+        return ",".join(parts)
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """A baseline, by its name in the registry, or the model with settings laid over those of the study."""
+
+    text: str
+    baseline: str | None = None
+    overrides: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """For tables."""
+        return BASELINES[self.baseline].title if self.baseline else self.text
+
+    @property
+    def family(self) -> str:
+        """``model``, or the baseline's."""
+        return BASELINES[self.baseline].family if self.baseline else MODEL
+
+    @property
+    def is_seeded(self) -> bool:
+        """Whether a seed makes a difference."""
+        return BASELINES[self.baseline].is_seeded if self.baseline else True
+
+    def suits(self, stream: StreamSpec) -> bool:
+        """Whether there is anything for it to do on the stream."""
+        return stream.allows_repeats or not (self.baseline and BASELINES[self.baseline].only_with_repeats)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One method on one stream with one seed: one file of results."""
+
+    stream: StreamSpec
+    method: MethodSpec
+    seed: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every stream with every method and seed."""
+
+    streams: Sequence[StreamSpec]
+    methods: Sequence[MethodSpec]
+    seeds: Sequence[int]
+
+    def runs(self, stream: StreamSpec) -> list[Run]:
+        """Those of one stream; what no seed changes is run with the first one only."""
+        return [
+            Run(stream, method, seed)
+            for method in self.methods
+            if method.suits(stream)
+            for seed in (self.seeds if method.is_seeded else self.seeds[:1])
+        ]
+
+    def command(self, overrides: Mapping[str, Any]) -> str:
+        """The command that makes the same study again, run where the files are."""
+        parts = [f"--stream {_quoted(stream.text())}" for stream in self.streams]
+        parts += [f"--method {_quoted(method)}" for method in _grouped([method.text for method in self.methods])]
+        parts.append(f"--seeds {','.join(map(str, self.seeds))}")
+        parts += [f"--set {_quoted(f'{key}={value}')}" for key, value in overrides.items()]
+        return " \\\n  ".join(["stream-rec evaluate", *parts])
+
+
+def parse_plan(streams: Sequence[str], methods: Sequence[str], seeds: str) -> Plan:
+    """Raises SettingsError for anything that is not of the forms above, and for names that are not distinct."""
+    specs = [parse_stream(text) for text in streams]
+    names = [spec.name for spec in specs]
+    for name in names:
+        if names.count(name) > 1:
+            raise SettingsError(f"--stream: two streams are called {name!r}; tell them apart by name=…")
+    return Plan(specs, parse_methods(methods), _seeds(seeds))
+
+
+def parse_stream(text: str) -> StreamSpec:
+    """One ``--stream``. Raises SettingsError where it is not of ``STREAM_FORM``."""
+    log, *parts = [part.strip() for part in text.split(",")]
+    given: dict[str, str] = {}
+    for part in parts:
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not value and not (key == "repeats" and not equals):
+            raise SettingsError(f"--stream {text!r}: {part!r} is none of {STREAM_FORM}")
+        if key in given:
+            raise SettingsError(f"--stream {text!r}: {key} is given twice")
+        given[key] = value
+    if not log:
+        raise SettingsError(f"--stream {text!r}: no file is named; expected is {STREAM_FORM}")
+    limit, repeats = given.pop("limit", None), given.pop("repeats", None)
+    if limit is not None and not (limit.isdecimal() and int(limit) > 0):
+        raise SettingsError(f"--stream {text!r}: limit is {limit}; allowed is a whole number from 1")
+    if repeats:
+        raise SettingsError(f"--stream {text!r}: repeats takes no value")
+    name, items = given.pop("name", _name_of(Path(log))), given.pop("items", None)
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
+        raise SettingsError(f"--stream {text!r}: name is {name!r}; allowed are letters, digits and . _ -")
+    item_columns = {key.removeprefix("items."): given.pop(key) for key in list(given) if key.startswith("items.")}
+    if item_columns and not items:
+        raise SettingsError(f"--stream {text!r}: names columns of items, but no items=FILE")
+    return StreamSpec(
+        name=name,
+        log=Path(log),
+        items=Path(items) if items else None,
+        allows_repeats=repeats is not None,
+        limit=int(limit) if limit else None,
+        columns=given,
+        item_columns=item_columns,
+    )
+
+
+def parse_methods(texts: Sequence[str]) -> list[MethodSpec]:
+    """Several ``--method``, groups taken apart, each once. Raises SettingsError where one is not known."""
+    return list(
+        {spec.text: spec for text in texts for one in _members(text.strip()) for spec in (_method(one),)}.values()
+    )
+
+
+def _groups() -> dict[str, tuple[str, ...]]:
+    families = {family: tuple(name for name, kind in BASELINES.items() if kind.family == family) for family in FAMILIES}
+    encoders = tuple(f"model[model.encoder={name}]" for name in ENCODERS)
+    return {"baselines": tuple(BASELINES), **families, "encoders": encoders, "ablations": ABLATIONS}
+
+
+def _members(text: str) -> Sequence[str]:
+    return _groups().get(text, (text,))
+
+
+def _grouped(texts: Sequence[str]) -> list[str]:
+    """The shortest way to write these methods: with ``baselines`` where all of them are there."""
+    if set(BASELINES) <= set(texts):
+        return [*(text for text in texts if text not in BASELINES), "baselines"]
+    return list(texts)
+
+
+def _method(text: str) -> MethodSpec:
+    if text in BASELINES:
+        return MethodSpec(text, baseline=text)
+    match = re.fullmatch(r"model(?:\[(.*)\])?", text)
+    if match is None:
+        raise SettingsError(f"--method {text!r} is not known; allowed: {METHOD_FORM}")
+    overrides: dict[str, str] = {}
+    for part in _NEXT_KEY.split(match[1] or ""):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if part.strip() and not (key and equals):
+            raise SettingsError(f"--method {text!r}: {part!r} is not of the form section.key=value")
+        if key in overrides:
+            raise SettingsError(f"--method {text!r}: {key} is given twice")
+        if key:
+            overrides[key] = value
+    # In one order, so that the same settings are the same method however they were written.
+    pairs = ",".join(f"{key}={overrides[key]}" for key in sorted(overrides))
+    return MethodSpec(f"model[{pairs}]" if pairs else MODEL, overrides=overrides)
+
+
+def _seeds(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or not all(part.isdecimal() for part in parts):
+        raise SettingsError(f"--seeds {text!r}: allowed are whole numbers from 0 with commas between, such as 1,2")
+    return list(dict.fromkeys(int(part) for part in parts))
+
+
+def _name_of(path: Path) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", path.name.split(".")[0]).strip("-") or "stream"
+
+
+def _quoted(text: str) -> str:
+    return f"'{text}'" if re.search(r"[^\w.,=:/@%+-]", text) else text
