@@ -17,6 +17,8 @@ from stream_rec.evaluation.baselines.registry import Bounds, player_of
 from stream_rec.evaluation.protocol import BURN_IN_FRACTION, under_protocol
 from stream_rec.evaluation.ranking_metrics import MAX_RANK
 from stream_rec.evaluation.study.answers import AnswerTable, RunFacts
+from stream_rec.evaluation.study.choices import UNIFORM, choices_of, choosing_player
+from stream_rec.evaluation.study.choosing import ChoosingLearner
 from stream_rec.evaluation.study.exams import Exam, Examiner
 from stream_rec.evaluation.study.plan import Run, StreamSpec
 from stream_rec.learning.device import configure_torch
@@ -77,18 +79,14 @@ def play(
 
     ``on_rows`` is told, after each batch, how many rows that was.
     """
-    settings = under_protocol(settings, allow_repeats=run.stream.allows_repeats)
-    settings = settings.model_copy(
-        update={
-            "worker": settings.worker.model_copy(update={"seed": run.seed}),
-            "evaluation": settings.evaluation.model_copy(update={"baselines": False}),
-        }
-    )
+    settings = _examined(settings, run)
     examiner = Examiner(
         settings.state,
         settings.learning.event_weights,
         novel=settings.ranking.exclude_seen,
         burn_in_events=stream.num_burn_in,
+        choices=choices_of(run.stream, settings.state.max_items),
+        is_uniform=run.method.baseline == UNIFORM,
     )
     going = _baseline(run, settings, stream, interrupt) if run.method.baseline else _model(settings, stream, interrupt)
     start_s, start_cpu_s = time.monotonic(), time.process_time()
@@ -107,8 +105,25 @@ def play(
     return facts, examiner.answers.table()
 
 
+def _examined(settings: Settings, run: Run) -> Settings:
+    """The method's settings with the seed and the terms of the run."""
+    settings = under_protocol(settings, allow_repeats=run.stream.allows_repeats)
+    update = {
+        "worker": settings.worker.model_copy(update={"seed": run.seed}),
+        "evaluation": settings.evaluation.model_copy(update={"baselines": False}),
+    }
+    if run.stream.is_choice:
+        # All of the choices are to be put in order, not only as many as a list is long.
+        length = max(settings.ranking.list_length, min(settings.ranking.num_candidates, settings.state.max_items))
+        update["ranking"] = settings.ranking.model_copy(update={"list_length": length})
+    return settings.model_copy(update=update)
+
+
 def _model(settings: Settings, stream: OpenStream, interrupt: Interrupt) -> _Play:
     assembly = Assembly(settings, burn_in_events=stream.num_burn_in)
+    choices = choices_of(stream.spec, settings.state.max_items)
+    if choices:
+        assembly.learner = ChoosingLearner(settings, choices)
 
     def going(examiner: Examiner, on_rows: Callable[[int], None]) -> int:
         num_rejected = 0
@@ -116,7 +131,7 @@ def _model(settings: Settings, stream: OpenStream, interrupt: Interrupt) -> _Pla
         def grade(events: Sequence[Event], lists: Sequence[Sequence[str]]) -> None:
             # Questions are put together here and not by the worker, which knows nothing of being compared.
             exams: list[Exam | None] = examiner.ask(events)
-            examiner.grade(exams, [items[:MAX_RANK] for items in lists])
+            examiner.grade(exams, lists if choices else [items[:MAX_RANK] for items in lists])
 
         def count(effects: Effects) -> None:
             nonlocal num_rejected
@@ -138,7 +153,8 @@ def _baseline(run: Run, settings: Settings, stream: OpenStream, interrupt: Inter
     assert run.method.baseline is not None
     configure_torch(settings.worker)
     bounds = Bounds(settings.state.max_users, settings.state.max_items)
-    player = player_of(run.method.baseline, bounds, run.seed)
+    make = choosing_player if run.stream.is_choice else player_of
+    player = make(run.method.baseline, bounds, run.seed)
     k = min(MAX_RANK, settings.ranking.list_length)
 
     def going(examiner: Examiner, on_rows: Callable[[int], None]) -> int:

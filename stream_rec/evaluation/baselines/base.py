@@ -48,11 +48,16 @@ class Baseline(Protocol):
 
 
 class Turn(NamedTuple):
-    """One event of a batch: what it counts (above 0), and what its user must not be shown just before it."""
+    """One event of a batch: what it counts, and what its user must not be shown just before it.
+
+    ``among`` are the only items that may be listed, where that is given: then, too, an event may weigh 0, which is
+    shown a list and not learnt.
+    """
 
     event: Event
     weight: float
     exclude: AbstractSet[str]
+    among: Sequence[str] | None = None
 
 
 @runtime_checkable
@@ -80,6 +85,7 @@ class OneByOne:
         return items
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """A baseline that can also say how good given items are, to put a list of candidates in order."""
 

@@ -34,28 +34,41 @@ class Question(NamedTuple):
     item_age_events: int  # since the stream first showed the item; 0 where it has not
 
 
+class Stake(NamedTuple):
+    """Where an event was logged by a policy: what it needs to judge another one by it."""
+
+    share: float  # how likely the judged policy is to do what was done
+    propensity: float  # how likely the logging policy was
+    reward: float
+
+
 class Answers:
     """Grows by one row a scored event."""
 
     def __init__(self) -> None:
         self._ranks = array("B")
         self._questions = {name: array("q") for name in Question._fields}
+        self._stakes = {name: array("d") for name in Stake._fields}
 
-    def append(self, question: Question, rank: int) -> None:
-        """``rank`` is that of the item in the list, from 1; 0 for a miss."""
+    def append(self, question: Question, rank: int, stake: Stake | None = None) -> None:
+        """``rank`` is that of the item in the list, from 1 to 255; 0 for a miss. All events have a stake, or none."""
         self._ranks.append(rank)
         for column, value in zip(self._questions.values(), question, strict=True):
             column.append(value)
+        for place, number in zip(self._stakes.values(), stake or (), strict=False):
+            place.append(number)
 
     def table(self) -> AnswerTable:
         """A copy as arrays."""
         times, *counts = self._questions.values()
         columns = [np.array(column, dtype=np.int32) for column in counts]
-        return AnswerTable(np.array(self._ranks, dtype=np.uint8), np.array(times, dtype=np.int64), *columns)
+        stakes = [np.array(column, dtype=np.float64) for column in self._stakes.values()]
+        ranks, moments = np.array(self._ranks, dtype=np.uint8), np.array(times, dtype=np.int64)
+        return AnswerTable._make([ranks, moments, *columns, *stakes])
 
 
 class AnswerTable(NamedTuple):
-    """Ranks and questions as arrays (E,)."""
+    """Ranks, questions and stakes as arrays (E,); those of stakes are empty where there are none."""
 
     rank_E: NDArray[np.uint8]
     timestamp_ms: NDArray[np.int64]
@@ -63,12 +76,15 @@ class AnswerTable(NamedTuple):
     history_length: NDArray[np.int32]
     times_seen: NDArray[np.int32]
     item_age_events: NDArray[np.int32]
+    share_E: NDArray[np.float64]
+    propensity_E: NDArray[np.float64]
+    reward_E: NDArray[np.float64]
 
     def questions_digest(self) -> str:
         """The same for two runs that were asked the same: only those can be compared event by event."""
         digest = hashlib.sha256()
-        for column in self[1:]:
-            digest.update(column.tobytes())
+        for name in (*Question._fields, "propensity_E", "reward_E"):
+            digest.update(getattr(self, name).tobytes())
         return digest.hexdigest()[:16]
 
 

@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 from stream_rec.config import StateSettings
 from stream_rec.evaluation.baselines.base import Player, Turn, put_newest
-from stream_rec.evaluation.ranking_metrics import MISS, ListSpread, RankHistogram, rank_of
+from stream_rec.evaluation.ranking_metrics import MAX_RANK, MISS, ListSpread, RankHistogram, rank_of
 from stream_rec.evaluation.stream_memory import StreamMemory
 from stream_rec.evaluation.study.answers import Answers, Question
+from stream_rec.evaluation.study.choices import Choices, share_of
+from stream_rec.evaluation.study.gains import MAX_ANY_RANK
 from stream_rec.records import Event
 
 
@@ -37,12 +39,24 @@ class Examiner:
 
     Events whose type weighs 0 are no exams and not learnt; with ``novel`` items that the user has had are not asked
     for and must not be listed; the first ``burn_in_events`` events, of whatever type, are not scored. What is
-    remembered is bounded as in ``StreamMemory``; answers grow with the log, five numbers and a rank an event.
+    remembered is bounded as in ``StreamMemory``; answers grow with the log, some numbers an event.
+
+    With ``choices`` only those are listed, all of them, whatever the user has had, and only events that bring some are
+    scored; an event that weighs 0 may. ``is_uniform`` says that the method draws from all of its list.
     """
 
     def __init__(
-        self, state: StateSettings, event_weights: Mapping[str, float], *, novel: bool, burn_in_events: int
+        self,
+        state: StateSettings,
+        event_weights: Mapping[str, float],
+        *,
+        novel: bool,
+        burn_in_events: int,
+        choices: Choices | None = None,
+        is_uniform: bool = False,
     ) -> None:
+        self._choices = choices
+        self._is_uniform = is_uniform
         self._memory = StreamMemory(state, event_weights, novel=novel)
         self._burn_in_events = burn_in_events
         self._max_users = state.max_users
@@ -64,10 +78,15 @@ class Examiner:
         """Take down the answers: for each exam the list (item ids, best first) of just before its event."""
         for exam, items in zip(exams, lists, strict=True):
             if exam is not None and exam.is_scored:
-                rank = rank_of(exam.turn.event.item_id, items) if exam.is_known else MISS
+                event = exam.turn.event
+                rank = rank_of(event.item_id, items) if exam.is_known else MISS
                 self.histogram.update(rank)
                 self._spread.update(items)
-                self.answers.append(exam.question, rank if rank <= self.histogram.max_rank else MISS)
+                stake = None
+                if self._choices:
+                    stake = self._choices.stake(event, share_of(items, event.item_id, is_uniform=self._is_uniform))
+                max_rank = MAX_ANY_RANK if self._choices else MAX_RANK
+                self.answers.append(exam.question, rank if rank <= max_rank else MISS, stake)
 
     def spread(self) -> dict[str, float]:
         """Coverage and personalisation of the lists so far."""
@@ -86,24 +105,38 @@ class Examiner:
         is_burnt_in = self.num_observed >= self._burn_in_events
         self.num_observed += 1
         weight = self._memory.weight(event)
+        if self._choices:
+            return self._ask_to_choose(event, weight, self._choices, is_burnt_in)
         if weight <= 0:
             return None
         # A copy: within the batch the user goes on, and what he takes next is no secret kept from this list.
         exclude = frozenset(self._memory.consumed(event.user_id))
         is_known = event.item_id in self._memory.known()
-        question = self._question(event)
+        question = self._question(event, counts=True)
         self._memory.take(event)
         is_scored = is_burnt_in and event.item_id not in exclude
         return Exam(Turn(event, weight, exclude), question, is_scored, is_known)
 
-    def _question(self, event: Event) -> Question:
+    def _ask_to_choose(self, event: Event, weight: float, choices: Choices, is_burnt_in: bool) -> Exam | None:
+        among = choices.of(event, weight)
+        choices.take(event)
+        if among is None and weight <= 0:
+            return None
+        question = self._question(event, counts=weight > 0)
+        if weight > 0:
+            self._memory.take(event)
+        is_scored = is_burnt_in and among is not None and event.item_id in among
+        return Exam(Turn(event, weight, frozenset(), among), question, is_scored, is_known=True)
+
+    def _question(self, event: Event, *, counts: bool) -> Question:
         history_length = self._user_events.get(event.user_id, 0)
-        put_newest(self._user_events, event.user_id, history_length + 1, self._max_users)
         past = self._items.get(event.item_id)
         if past is None:
             past = _ItemPast(self._num_items, self._num_counted, 0)
             self._num_items += 1
-        put_newest(self._items, event.item_id, past._replace(times=past.times + 1), self._max_items)
+        put_newest(self._items, event.item_id, past._replace(times=past.times + counts), self._max_items)
         age = self._num_counted - past.first_at
-        self._num_counted += 1
+        if counts:
+            put_newest(self._user_events, event.user_id, history_length + 1, self._max_users)
+            self._num_counted += 1
         return Question(event.timestamp_ms, past.number, history_length, past.times, age)

@@ -10,19 +10,17 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stream_rec.evaluation.ranking_metrics import ACCURACY, SPREAD
+from stream_rec.evaluation.ranking_metrics import SPREAD
 from stream_rec.evaluation.study import splits
 from stream_rec.evaluation.study.answers import AnswerTable, RunResult
-from stream_rec.evaluation.study.gains import gains_of
-from stream_rec.evaluation.study.intervals import Blocks, Interval
-from stream_rec.evaluation.study.plan import MODEL, MethodSpec, Run, StreamSpec
+from stream_rec.evaluation.study.gains import TERMS, Gain, Terms, gains_of, mean_gains
+from stream_rec.evaluation.study.intervals import Blocks, Interval, whole
+from stream_rec.evaluation.study.plan import MODEL, Run, StreamSpec
 
-DECIDES = "ndcg@10"  # finer than a hit rate: it also sees where in the list the hit is
 SMOOTHED_BLOCKS = 5  # a point of a curve is the mean of so many blocks
 
-Floats = NDArray[np.float64]
+NOTHING = Interval(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,8 @@ class MethodFigures:
     """One method on one stream. Means over seeds, event by event, where there are several.
 
     ``difference`` is the method minus the model, metric → paired interval; None where the model was not run. A split's
-    figures are HR@10 and NDCG@10, None where no event belongs to it. ``curve`` is NDCG@10 over time.
+    figures are those of the two metrics that decide, None where no event belongs to it; ``curve`` is the first of
+    these over time. ``spread`` is empty where not all items can be listed.
     """
 
     method: str
@@ -48,10 +47,17 @@ class MethodFigures:
 
 @dataclass(frozen=True)
 class StreamFigures:
-    """One stream: its sizes, and its methods, the best first. ``times_ms`` are those of the curves' points."""
+    """One stream: its sizes, and its methods, the best first. ``times_ms`` are those of the curves' points.
+
+    ``metrics`` are those that are reported of its kind, ``decides`` is the one to go by, ``beside`` the one beside it.
+    """
 
     name: str
     options: str
+    mode: str
+    metrics: list[str]
+    decides: str
+    beside: str
     num_events: int
     num_burn_in: int
     num_scored: int
@@ -65,7 +71,7 @@ class StreamFigures:
         return next((method for method in self.methods if method.method == MODEL), None)
 
     def best_baseline(self) -> MethodFigures | None:
-        """By NDCG@10."""
+        """By the metric that decides."""
         return next((method for method in self.methods if method.family != MODEL), None)
 
 
@@ -99,14 +105,22 @@ def figures_of(stream: StreamSpec, finished: Sequence[Finished]) -> StreamFigure
     answers = first.answers
     blocks = Blocks(len(answers.rank_E)) if len(answers.rank_E) else None
     masks = splits.masks(answers)
-    gains = {method: _mean_gains(runs) for method, runs in by_method.items()}
+    terms = TERMS[stream.mode]
+    of_seeds = {
+        method: [gains_of(one.result.answers, stream.mode) for one in runs] for method, runs in by_method.items()
+    }
+    model = mean_gains(of_seeds[MODEL]) if MODEL in of_seeds else None
     methods = [
-        _method_figures(runs, gains[method], gains.get(MODEL), blocks, masks) for method, runs in by_method.items()
+        _method_figures(runs, of_seeds[method], model, blocks, masks, terms) for method, runs in by_method.items()
     ]
-    methods.sort(key=lambda method: -method.accuracy[DECIDES].value)
+    methods.sort(key=lambda method: -method.accuracy[terms.decides].value)
     return StreamFigures(
         name=stream.name,
         options=stream.text(),
+        mode=stream.mode,
+        metrics=list(terms.metrics),
+        decides=terms.decides,
+        beside=terms.beside,
         num_events=first.facts.num_events,
         num_burn_in=first.facts.num_burn_in,
         num_scored=len(answers.rank_E),
@@ -117,58 +131,54 @@ def figures_of(stream: StreamSpec, finished: Sequence[Finished]) -> StreamFigure
     )
 
 
-def _mean_gains(runs: Sequence[Finished]) -> dict[str, Floats]:
-    """Metric → value (E,), the mean over the seeds."""
-    each = [gains_of(one.result.answers.rank_E) for one in runs]
-    return {metric: np.mean([gains[metric] for gains in each], axis=0) for metric in ACCURACY}
-
-
 def _method_figures(
     runs: Sequence[Finished],
-    gains: dict[str, Floats],
-    model: dict[str, Floats] | None,
+    of_seeds: Sequence[dict[str, Gain]],
+    model: dict[str, Gain] | None,
     blocks: Blocks | None,
     masks: dict[str, splits.Mask],
+    terms: Terms,
 ) -> MethodFigures:
-    spec: MethodSpec = runs[0].run.method
-    per_seed = [gains_of(one.result.answers.rank_E) for one in runs]
-    num_events = sum(one.result.facts.num_events for one in runs)
-    cpu_s = sum(one.result.facts.cpu_s for one in runs)
+    stream, spec = runs[0].run.stream, runs[0].run.method
+    gains = mean_gains(of_seeds)
+    facts = [one.result.facts for one in runs]
+    cpu_s = sum(one.cpu_s for one in facts)
+    difference = None
+    if model:
+        difference = {m: blocks.difference(gains[m], model[m]) if blocks else NOTHING for m in terms.metrics}
     return MethodFigures(
         method=spec.text,
         title=spec.title,
         family=spec.family,
         seeds=[one.run.seed for one in runs],
-        accuracy={metric: _interval(gains[metric], blocks) for metric in ACCURACY},
-        per_seed={metric: [_mean(one[metric]) for one in per_seed] for metric in ACCURACY},
-        spread={name: float(np.mean([one.result.facts.spread[name] for one in runs])) for name in SPREAD},
-        events_per_cpu_s=num_events / cpu_s if cpu_s > 0 else 0.0,
-        difference={metric: _interval(gains[metric] - model[metric], blocks) for metric in ACCURACY} if model else None,
-        splits={split: _split(gains, mask_E) for split, mask_E in masks.items()},
-        curve=_curve(gains[DECIDES], blocks),
+        accuracy={metric: blocks.interval(gain) if blocks else NOTHING for metric, gain in gains.items()},
+        per_seed={metric: [whole(one[metric]) for one in of_seeds] for metric in gains},
+        spread={}
+        if stream.is_choice
+        else {name: float(np.mean([one.spread[name] for one in facts])) for name in SPREAD},
+        events_per_cpu_s=sum(one.num_events for one in facts) / cpu_s if cpu_s > 0 else 0.0,
+        difference=difference,
+        splits={split: _split(gains, mask_E, terms) for split, mask_E in masks.items()},
+        curve=_curve(gains[terms.decides], blocks),
     )
 
 
-def _interval(values_E: Floats, blocks: Blocks | None) -> Interval:
-    return blocks.interval(values_E) if blocks else Interval(0.0, 0.0, 0.0)
-
-
-def _mean(values_E: Floats) -> float:
-    return float(values_E.mean()) if len(values_E) else 0.0
-
-
-def _split(gains: dict[str, Floats], mask_E: splits.Mask) -> dict[str, float] | None:
+def _split(gains: dict[str, Gain], mask_E: splits.Mask, terms: Terms) -> dict[str, float] | None:
     if not mask_E.any():
         return None
-    return {metric: float(gains[metric][mask_E].mean()) for metric in ("hr@10", DECIDES)}
+    return {
+        metric: whole(Gain(gains[metric].values_E[mask_E], gains[metric].weights_E[mask_E]))
+        for metric in (terms.decides, terms.beside)
+    }
 
 
-def _curve(values_E: Floats, blocks: Blocks | None) -> list[float]:
-    """Means of blocks, each over those around it too; at both ends over fewer."""
+def _curve(gain: Gain, blocks: Blocks | None) -> list[float]:
+    """Figures of blocks, each with those around it; at both ends with fewer."""
     if blocks is None:
         return []
-    means_B, reach = blocks.means(values_E), SMOOTHED_BLOCKS // 2
-    return [float(means_B[max(0, block - reach) : block + reach + 1].mean()) for block in range(blocks.num_blocks)]
+    sums_B, weights_B, reach = blocks.sums(gain.values_E), blocks.sums(gain.weights_E), SMOOTHED_BLOCKS // 2
+    around = [slice(max(0, block - reach), block + reach + 1) for block in range(blocks.num_blocks)]
+    return [whole(Gain(sums_B[near], weights_B[near])) for near in around]
 
 
 def _times(answers: AnswerTable, blocks: Blocks | None) -> list[int]:

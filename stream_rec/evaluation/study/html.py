@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from stream_rec.evaluation.ranking_metrics import ACCURACY, SPREAD
+from stream_rec.evaluation.ranking_metrics import SPREAD
 from stream_rec.evaluation.study import splits
 from stream_rec.evaluation.study.curves import Curve, chart
-from stream_rec.evaluation.study.figures import DECIDES, MethodFigures, StreamFigures, Study
+from stream_rec.evaluation.study.figures import MethodFigures, StreamFigures, Study
 from stream_rec.evaluation.study.intervals import Interval
 from stream_rec.evaluation.study.plan import MODEL
-from stream_rec.evaluation.study.words import HEADINGS, INTERVALS, PROTOCOL, sizes, verdict
+from stream_rec.evaluation.study.words import HEADINGS, INTERVALS, MODES, PROTOCOL, sizes, verdict
 
 NUM_COLOURED = 7  # methods with a colour of their own; the others are drawn in grey
 
@@ -68,15 +68,16 @@ def _verdict(stream: StreamFigures) -> str:
 
 
 def _section(stream: StreamFigures) -> str:
+    decides = HEADINGS[stream.decides]
     return f"""<section id="{escape(stream.name)}">
 <h2>{escape(stream.name)}</h2>
 <p class="verdict">{escape(verdict(stream))}</p>
-<p class="soft">{escape(stream.options)}: {escape(sizes(stream))}.</p>
-<h3>NDCG@10 over time</h3>
-{chart(_curves(stream), stream.times_ms, f"NDCG@10 of every method over {stream.name}")}
+<p class="soft">{escape(stream.options)}: {escape(sizes(stream))}. {escape(MODES[stream.mode])}</p>
+<h3>{decides} over time</h3>
+{chart(_curves(stream), stream.times_ms, f"{decides} of every method over {stream.name}")}
 <h3>Whole stream</h3>
 {_accuracy(stream)}
-<h3>NDCG@10 by what was known of user and item</h3>
+<h3>{decides} by what was known of user and item</h3>
 <p class="soft">{escape(splits.MEANING)}</p>
 {_splits(stream)}
 </section>"""
@@ -92,18 +93,19 @@ def _curves(stream: StreamFigures) -> list[Curve]:
 
 
 def _accuracy(stream: StreamFigures) -> str:
-    header = ["method", *(HEADINGS[metric] for metric in ACCURACY), "NDCG@10 minus the model's"]
+    decides = HEADINGS[stream.decides]
+    header = ["method", *(HEADINGS[metric] for metric in stream.metrics), f"{decides} minus the model's"]
     header += [*(HEADINGS[name] for name in SPREAD), "events per CPU-second"]
-    best = {metric: max(method.accuracy[metric].value for method in stream.methods) for metric in ACCURACY}
+    best = {metric: max(method.accuracy[metric].value for method in stream.methods) for metric in stream.metrics}
     rows = []
     for method in stream.methods:
         cells = [_name(method)]
-        for metric in ACCURACY:
+        for metric in stream.metrics:
             interval = method.accuracy[metric]
             mark = ' class="best"' if interval.value == best[metric] > 0 else ""
             cells.append(f"<span{mark}>{interval.value:.4f}</span>{_range(interval, '.4f')}")
-        cells.append(_difference(method))
-        cells += [f"{method.spread[name]:.3f}" for name in SPREAD]
+        cells.append(_difference(method, stream.decides))
+        cells += [f"{method.spread[name]:.3f}" if name in method.spread else "" for name in SPREAD]
         cells.append(f"{method.events_per_cpu_s:,.0f}")
         rows.append((method, cells))
     return _table(header, rows)
@@ -115,14 +117,14 @@ def _splits(stream: StreamFigures) -> str:
     rows = []
     for method in stream.methods:
         each = [method.splits[name] for name in names]
-        rows.append((method, [_name(method), *("" if one is None else f"{one[DECIDES]:.4f}" for one in each)]))
+        rows.append((method, [_name(method), *("" if one is None else f"{one[stream.decides]:.4f}" for one in each)]))
     return _table(header, rows)
 
 
-def _difference(method: MethodFigures) -> str:
+def _difference(method: MethodFigures, metric: str) -> str:
     if method.difference is None or method.method == MODEL:
         return ""
-    interval = method.difference[DECIDES]
+    interval = method.difference[metric]
     mark = "worse" if interval.high < 0 else "better" if interval.low > 0 else ""
     return f'<span class="{mark}">{interval.value:+.4f}</span>{_range(interval, "+.4f")}'
 

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_rec.evaluation.study.gains import Gain
+
 Floats = NDArray[np.float64]
 
 NUM_BLOCKS = 100
@@ -23,7 +25,7 @@ SEED = 1
 
 
 class Interval(NamedTuple):
-    """A mean over events, and the bounds between which it lies."""
+    """A figure over events, and the bounds between which it lies."""
 
     value: float
     low: float
@@ -53,14 +55,32 @@ class Blocks:
         """Blocks there are."""
         return len(self.edges) - 1
 
-    def means(self, values_E: Floats) -> Floats:
-        """Mean (B,) of each block."""
-        means_B: Floats = np.add.reduceat(values_E, self.edges[:-1]) / np.diff(self.edges)
-        return means_B
+    def sums(self, values_E: Floats) -> Floats:
+        """Sum (B,) of each block."""
+        sums_B: Floats = np.add.reduceat(values_E, self.edges[:-1])
+        return sums_B
 
-    def interval(self, values_E: Floats, *, level: float = LEVEL) -> Interval:
-        """The mean of ``values_E`` (E,) with its interval. Exactly 0 throughout where every value is."""
-        sums_B = np.add.reduceat(values_E, self.edges[:-1])
-        means_N = (self._times_NB @ sums_B) / (self._times_NB @ np.diff(self.edges))
-        low, high = np.quantile(means_N, [(1 - level) / 2, (1 + level) / 2])
-        return Interval(float(values_E.mean()), float(low), float(high))
+    def interval(self, gain: Gain, *, level: float = LEVEL) -> Interval:
+        """What the gain comes to, with its interval."""
+        return _bounded(whole(gain), self._draws(gain), level)
+
+    def difference(self, gain: Gain, other: Gain, *, level: float = LEVEL) -> Interval:
+        """The one minus the other, paired: on the same draws. Exactly 0 throughout where both are the same."""
+        return _bounded(whole(gain) - whole(other), self._draws(gain) - self._draws(other), level)
+
+    def _draws(self, gain: Gain) -> Floats:
+        return _ratio(self._times_NB @ self.sums(gain.values_E), self._times_NB @ self.sums(gain.weights_E))
+
+
+def whole(gain: Gain) -> float:
+    """What the gain comes to over all its events; 0 where they weigh nothing."""
+    return float(_ratio(gain.values_E.sum(), gain.weights_E.sum()))
+
+
+def _ratio(values: Floats | float, weights: Floats | float) -> Floats:
+    return np.divide(values, weights, out=np.zeros(np.shape(values)), where=np.asarray(weights) > 0)
+
+
+def _bounded(value: float, drawn_N: Floats, level: float) -> Interval:
+    low, high = np.quantile(drawn_N, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high))

@@ -34,6 +34,8 @@ def stream_key(stream: StreamSpec) -> dict[str, Any]:
         "limit": stream.limit,
         "columns": dict(stream.columns),
         "item_columns": dict(stream.item_columns),
+        "mode": stream.mode,
+        "actions": stream.actions,
     }
 
 

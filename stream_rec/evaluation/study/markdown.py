@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from stream_rec.evaluation.ranking_metrics import ACCURACY, SPREAD
+from stream_rec.evaluation.ranking_metrics import SPREAD
 from stream_rec.evaluation.study import splits
-from stream_rec.evaluation.study.figures import DECIDES, MethodFigures, StreamFigures, Study
+from stream_rec.evaluation.study.figures import MethodFigures, StreamFigures, Study
 from stream_rec.evaluation.study.intervals import Interval
-from stream_rec.evaluation.study.plan import MODEL
-from stream_rec.evaluation.study.words import HEADINGS, INTERVALS, PROTOCOL, lead_over, sizes, verdict
+from stream_rec.evaluation.study.plan import MODEL, OFF_POLICY
+from stream_rec.evaluation.study.words import HEADINGS, INTERVALS, MODES, PROTOCOL, lead_over, sizes, verdict
 
 
 def results_table(study: Study) -> str:
@@ -22,15 +22,16 @@ def results_table(study: Study) -> str:
         INTERVALS,
     ]
     for stream in study.streams:
-        parts += [f"## {stream.name}", f"`{stream.options}`: {sizes(stream)}. {verdict(stream)}", _accuracy(stream)]
-        parts += [f"NDCG@10 by what was known of user and item. {splits.MEANING}", _splits(stream)]
+        about = f"`{stream.options}`: {sizes(stream)}. {MODES[stream.mode]} {verdict(stream)}"
+        parts += [f"## {stream.name}", about.replace("  ", " "), _accuracy(stream)]
+        parts += [f"{HEADINGS[stream.decides]} by what was known of user and item. {splits.MEANING}", _splits(stream)]
         parts += _per_seed(stream)
     return "\n\n".join(parts) + "\n"
 
 
 def summary_table(study: Study) -> str:
     """One line a stream: the model, the best baseline, and how far apart they are."""
-    header = ["stream", "model HR@10 / NDCG@10", "best baseline", "its HR@10 / NDCG@10", "lead in NDCG@10"]
+    header = ["stream", "measured by", "model", "best baseline", "its figures", "lead in the last"]
     header += [HEADINGS[name] for name in SPREAD] + ["events per CPU-second"]
     rows = [row for stream in study.streams if (row := _summary_row(stream))]
     command = f"```\n{study.command}\n```"
@@ -41,24 +42,30 @@ def _summary_row(stream: StreamFigures) -> list[str]:
     model, rival = stream.model(), stream.best_baseline()
     if model is None:
         return []
-    against = [rival.title, _pair(rival), _interval(lead_over(rival), signed=True)] if rival else ["", "", ""]
-    spread = [f"{model.spread[name]:.2f}" for name in SPREAD]
-    return [f"`{stream.options}`", f"**{_pair(model)}**", *against, *spread, f"{model.events_per_cpu_s:,.0f}"]
+    against = ["", "", ""]
+    if rival:
+        lead = _interval(lead_over(rival, stream.decides), signed=True)
+        against = [rival.title, _pair(rival, stream), lead]
+    measured = f"{HEADINGS[stream.beside]} / {HEADINGS[stream.decides]}"
+    row = [f"`{stream.options}`", measured, f"**{_pair(model, stream)}**", *against]
+    return [*row, *_spread(model, digits=2), f"{model.events_per_cpu_s:,.0f}"]
 
 
 def _accuracy(stream: StreamFigures) -> str:
-    header = ["method", *(HEADINGS[metric] for metric in ACCURACY), "NDCG@10 minus the model's"]
+    decides = stream.decides
+    header = ["method", *(HEADINGS[metric] for metric in stream.metrics), f"{HEADINGS[decides]} minus the model's"]
     header += [*(HEADINGS[name] for name in SPREAD), "events per CPU-second"]
     rows = []
     for method in stream.methods:
         figures = [
-            _interval(method.accuracy[metric]) if metric == DECIDES else f"{method.accuracy[metric].value:.4f}"
-            for metric in ACCURACY
+            _interval(method.accuracy[metric]) if metric == decides else f"{method.accuracy[metric].value:.4f}"
+            for metric in stream.metrics
         ]
         is_other = method.difference is not None and method.method != MODEL
-        difference = _interval(method.difference[DECIDES], signed=True) if is_other and method.difference else ""
-        spread = [f"{method.spread[name]:.3f}" for name in SPREAD]
-        rows.append([_name(method), *figures, difference, *spread, f"{method.events_per_cpu_s:,.0f}"])
+        difference = _interval(method.difference[decides], signed=True) if is_other and method.difference else ""
+        rows.append(
+            [_name(method), *figures, difference, *_spread(method, digits=3), f"{method.events_per_cpu_s:,.0f}"]
+        )
     return _table(header, rows)
 
 
@@ -68,7 +75,7 @@ def _splits(stream: StreamFigures) -> str:
     rows = []
     for method in stream.methods:
         each = [method.splits[name] for name in names]
-        rows.append([_name(method), *("" if one is None else f"{one[DECIDES]:.4f}" for one in each)])
+        rows.append([_name(method), *("" if one is None else f"{one[stream.decides]:.4f}" for one in each)])
     return _table(header, rows)
 
 
@@ -76,11 +83,12 @@ def _per_seed(stream: StreamFigures) -> list[str]:
     several = [method for method in stream.methods if len(method.seeds) > 1]
     if not several:
         return []
-    header = ["method", *(f"seed {seed}, HR@10 / NDCG@10" for seed in several[0].seeds)]
+    measured = f"{HEADINGS[stream.beside]} / {HEADINGS[stream.decides]}"
+    header = ["method", *(f"seed {seed}, {measured}" for seed in several[0].seeds)]
     rows = []
     for method in several:
-        pairs = zip(method.per_seed["hr@10"], method.per_seed[DECIDES], strict=True)
-        rows.append([_name(method), *(f"{hits:.4f} / {gain:.4f}" for hits, gain in pairs)])
+        pairs = zip(method.per_seed[stream.beside], method.per_seed[stream.decides], strict=True)
+        rows.append([_name(method), *(f"{beside:.4f} / {decides:.4f}" for beside, decides in pairs)])
     return [_table(header, rows)]
 
 
@@ -94,8 +102,13 @@ def _name(method: MethodFigures) -> str:
     return f"**{name}**" if method.method == MODEL else name
 
 
-def _pair(method: MethodFigures) -> str:
-    return f"{method.accuracy['hr@10'].value:.3f} / {method.accuracy[DECIDES].value:.3f}"
+def _pair(method: MethodFigures, stream: StreamFigures) -> str:
+    digits = 4 if stream.mode == OFF_POLICY else 3
+    return " / ".join(f"{method.accuracy[metric].value:.{digits}f}" for metric in (stream.beside, stream.decides))
+
+
+def _spread(method: MethodFigures, *, digits: int) -> list[str]:
+    return [f"{method.spread[name]:.{digits}f}" if name in method.spread else "" for name in SPREAD]
 
 
 def _interval(interval: Interval, *, signed: bool = False) -> str:

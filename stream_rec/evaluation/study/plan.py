@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from stream_rec.config import ModelSettings
 from stream_rec.errors import SettingsError
-from stream_rec.evaluation.baselines.registry import BASELINES, FAMILIES
+from stream_rec.evaluation.baselines.registry import BASELINES, FAMILIES, NEURAL
 
 MODEL = "model"
 ENCODERS: tuple[str, ...] = get_args(ModelSettings.model_fields["encoder"].annotation)
@@ -20,9 +20,17 @@ ABLATIONS = (
     "model[model.encoder=none,ranking.second_stage=false]",
     "model[learning.adapt=false]",
 )
-STREAM_FORM = "FILE[,items=FILE][,repeats][,limit=N][,name=NAME][,FIELD=COLUMN…][,items.FIELD=COLUMN…]"
+LIST, RERANK, OFF_POLICY = "list", "rerank", "off-policy"
+ALL_ACTIONS = ""
+# Baselines of one mode: they are no recommenders, but what a recommender is to beat there.
+WITHOUT_LEARNING = {"position-only": RERANK, "price-only": RERANK, "uniform": OFF_POLICY}
+BASELINE_NAMES = (*BASELINES, *WITHOUT_LEARNING)
+STREAM_FORM = (
+    "FILE[,items=FILE][,repeats][,rerank][,off-policy[,actions=FIELD]][,limit=N][,name=NAME][,FIELD=COLUMN…]"
+    "[,items.FIELD=COLUMN…]"
+)
 METHOD_FORM = (
-    f"model, model[section.key=value,…], {', '.join(BASELINES)}, or a group: baselines, {', '.join(FAMILIES)}, "
+    f"model, model[section.key=value,…], {', '.join(BASELINE_NAMES)}, or a group: baselines, {', '.join(FAMILIES)}, "
     "encoders, ablations"
 )
 _NEXT_KEY = re.compile(r",(?=\s*[A-Za-z_][\w.]*\s*=)")  # values may hold commas, lists do
@@ -30,7 +38,12 @@ _NEXT_KEY = re.compile(r",(?=\s*[A-Za-z_][\w.]*\s*=)")  # values may hold commas
 
 @dataclass(frozen=True)
 class StreamSpec:
-    """A recorded log and how it is read; ``columns`` are field → column of the log, ``item_columns`` of the items."""
+    """A recorded log and how it is read; ``columns`` are field → column of the log, ``item_columns`` of the items.
+
+    ``mode`` says what is asked: ``LIST`` the best of all items; ``RERANK`` the order of the items shown with an event;
+    ``OFF_POLICY`` what a policy that lists would have earned in a log of another policy's draws, of whose actions
+    those are comparable whose events have the same value in the context's field ``actions``.
+    """
 
     name: str
     log: Path
@@ -39,12 +52,20 @@ class StreamSpec:
     limit: int | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     item_columns: Mapping[str, str] = field(default_factory=dict)
+    mode: str = LIST
+    actions: str = ALL_ACTIONS
+
+    @property
+    def is_choice(self) -> bool:
+        """Whether an event brings the items that can be listed."""
+        return self.mode != LIST
 
     def text(self) -> str:
         """As written on the command line, files without their folders."""
         parts = [self.log.name]
         parts += [f"items={self.items.name}"] if self.items else []
-        parts += ["repeats"] if self.allows_repeats else []
+        parts += [self.mode] if self.is_choice else ["repeats"] if self.allows_repeats else []
+        parts += [f"actions={self.actions}"] if self.actions else []
         parts += [f"limit={self.limit}"] if self.limit else []
         parts += [f"name={self.name}"] if self.name != _name_of(self.log) else []
         parts += [f"{ours}={theirs}" for ours, theirs in self.columns.items()]
@@ -63,21 +84,32 @@ class MethodSpec:
     @property
     def title(self) -> str:
         """For tables."""
-        return BASELINES[self.baseline].title if self.baseline else self.text
+        kind = BASELINES.get(self.baseline or "")
+        return kind.title if kind else self.text
 
     @property
     def family(self) -> str:
         """``model``, or the baseline's."""
-        return BASELINES[self.baseline].family if self.baseline else MODEL
+        kind = BASELINES.get(self.baseline or "")
+        return kind.family if kind else "none" if self.baseline else MODEL
 
     @property
     def is_seeded(self) -> bool:
         """Whether a seed makes a difference."""
-        return BASELINES[self.baseline].is_seeded if self.baseline else True
+        kind = BASELINES.get(self.baseline or "")
+        return kind.is_seeded if kind else not self.baseline
 
     def suits(self, stream: StreamSpec) -> bool:
         """Whether there is anything for it to do on the stream."""
-        return stream.allows_repeats or not (self.baseline and BASELINES[self.baseline].only_with_repeats)
+        if self.baseline is None:
+            return True
+        if self.baseline in WITHOUT_LEARNING:
+            return stream.mode == WITHOUT_LEARNING[self.baseline]
+        kind = BASELINES[self.baseline]
+        # Networks score all items they know at once: they have no way to be asked about a few.
+        return not (stream.is_choice and kind.family == NEURAL) and (
+            stream.allows_repeats or not kind.only_with_repeats
+        )
 
 
 @dataclass(frozen=True)
@@ -131,18 +163,25 @@ def parse_stream(text: str) -> StreamSpec:
     given: dict[str, str] = {}
     for part in parts:
         key, equals, value = (piece.strip() for piece in part.partition("="))
-        if not value and not (key == "repeats" and not equals):
+        if not value and not (key in ("repeats", RERANK, OFF_POLICY) and not equals):
             raise SettingsError(f"--stream {text!r}: {part!r} is none of {STREAM_FORM}")
         if key in given:
             raise SettingsError(f"--stream {text!r}: {key} is given twice")
         given[key] = value
     if not log:
         raise SettingsError(f"--stream {text!r}: no file is named; expected is {STREAM_FORM}")
-    limit, repeats = given.pop("limit", None), given.pop("repeats", None)
+    limit, actions = given.pop("limit", None), given.pop("actions", ALL_ACTIONS)
+    flags = [key for key in ("repeats", RERANK, OFF_POLICY) if key in given]
+    for key in flags:
+        if given.pop(key):
+            raise SettingsError(f"--stream {text!r}: {key} takes no value")
+    mode = next((key for key in flags if key != "repeats"), LIST)
+    if RERANK in flags and OFF_POLICY in flags:
+        raise SettingsError(f"--stream {text!r}: {RERANK} and {OFF_POLICY} do not go together")
+    if actions and mode != OFF_POLICY:
+        raise SettingsError(f"--stream {text!r}: actions belong to {OFF_POLICY}")
     if limit is not None and not (limit.isdecimal() and int(limit) > 0):
         raise SettingsError(f"--stream {text!r}: limit is {limit}; allowed is a whole number from 1")
-    if repeats:
-        raise SettingsError(f"--stream {text!r}: repeats takes no value")
     name, items = given.pop("name", _name_of(Path(log))), given.pop("items", None)
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
         raise SettingsError(f"--stream {text!r}: name is {name!r}; allowed are letters, digits and . _ -")
@@ -153,10 +192,12 @@ def parse_stream(text: str) -> StreamSpec:
         name=name,
         log=Path(log),
         items=Path(items) if items else None,
-        allows_repeats=repeats is not None,
+        allows_repeats=bool(flags),  # what is shown may be what somebody has had
         limit=int(limit) if limit else None,
         columns=given,
         item_columns=item_columns,
+        mode=mode,
+        actions=actions,
     )
 
 
@@ -170,7 +211,7 @@ def parse_methods(texts: Sequence[str]) -> list[MethodSpec]:
 def _groups() -> dict[str, tuple[str, ...]]:
     families = {family: tuple(name for name, kind in BASELINES.items() if kind.family == family) for family in FAMILIES}
     encoders = tuple(f"model[model.encoder={name}]" for name in ENCODERS)
-    return {"baselines": tuple(BASELINES), **families, "encoders": encoders, "ablations": ABLATIONS}
+    return {"baselines": BASELINE_NAMES, **families, "encoders": encoders, "ablations": ABLATIONS}
 
 
 def _members(text: str) -> Sequence[str]:
@@ -179,13 +220,13 @@ def _members(text: str) -> Sequence[str]:
 
 def _grouped(texts: Sequence[str]) -> list[str]:
     """The shortest way to write these methods: with ``baselines`` where all of them are there."""
-    if set(BASELINES) <= set(texts):
-        return [*(text for text in texts if text not in BASELINES), "baselines"]
+    if set(BASELINE_NAMES) <= set(texts):
+        return [*(text for text in texts if text not in BASELINE_NAMES), "baselines"]
     return list(texts)
 
 
 def _method(text: str) -> MethodSpec:
-    if text in BASELINES:
+    if text in BASELINE_NAMES:
         return MethodSpec(text, baseline=text)
     match = re.fullmatch(r"model(?:\[(.*)\])?", text)
     if match is None:

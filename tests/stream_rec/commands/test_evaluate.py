@@ -240,3 +240,45 @@ def test_mistakes_are_told_before_anything_is_run(
         assert said in capsys.readouterr().err
     assert ran == []
     assert not (tmp_path / "study").exists()
+
+
+def test_lists_that_were_shown_are_put_in_order_again(tmp_path: Path, study: Callable) -> None:
+    draw = random.Random(1)
+    events = []
+    for number, row in enumerate(rows()):
+        others = [f"i{draw.randrange(60)}" for _ in range(6)]
+        place = min(draw.randrange(7), draw.randrange(7))
+        items = [*others[:place], row["item_id"], *others[place:]]
+        impressions = {"impressions": "|".join(items), "prices": "|".join("9" for _ in items)} if number % 3 else {}
+        events.append(row | {"type": "click", "context": impressions})
+    stream = f"{json_lines(tmp_path / 'shown.jsonl', events)},rerank"
+    figures = study([stream], ["model", "position-only", "price-only", "popularity", "item-knn", "sasrec"])["shown"]
+
+    assert set(figures) == {"model", "position-only", "price-only", "popularity", "item-knn"}
+    mrr = {method: one["accuracy"]["mrr"]["value"] for method, one in figures.items()}
+    assert mrr["price-only"] == mrr["position-only"] > 0.3
+    assert mrr["item-knn"] > mrr["position-only"]
+    assert mrr["model"] > mrr["popularity"]
+    for view in ("results.md", "report.html", "summary.md"):
+        assert "MRR" in (tmp_path / "study" / view).read_text()
+
+
+def test_a_log_of_draws_judges_other_policies(tmp_path: Path, study: Callable) -> None:
+    draw = random.Random(2)
+    events = []
+    for number in range(800):
+        action = draw.randrange(30)
+        reward = float(draw.random() < (0.6 if action < 6 else 0.05))
+        kind = "click" if reward else "view"
+        row = {"user_id": f"u{number % 9}", "item_id": f"x{action}", "type": kind, "timestamp": 1_000 * number}
+        events.append(row | {"value": reward, "context": {"propensity": 1 / 30, "shelf": "a"}})
+    stream = f"{json_lines(tmp_path / 'draws.jsonl', events)},off-policy,actions=shelf"
+    weights = ("--set", "learning.event_weights.view=0")
+    figures = study([stream], ["model", "uniform", "popularity"], *weights)["draws"]
+
+    snips = {method: one["accuracy"]["snips"] for method, one in figures.items()}
+    assert snips["uniform"]["low"] < 0.16 < snips["uniform"]["high"]
+    assert snips["popularity"]["low"] > snips["uniform"]["high"]
+    assert snips["model"]["low"] > snips["uniform"]["high"]
+    assert figures["uniform"]["accuracy"]["mean weight"]["value"] == pytest.approx(1, abs=0.02)
+    assert "SNIPS" in (tmp_path / "study" / "results.md").read_text()

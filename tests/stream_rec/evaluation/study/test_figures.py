@@ -11,6 +11,7 @@ from stream_rec.evaluation.ranking_metrics import ACCURACY
 from stream_rec.evaluation.study import splits
 from stream_rec.evaluation.study.gains import gains_of
 from stream_rec.evaluation.study.intervals import Interval
+from stream_rec.evaluation.study.plan import LIST, RERANK
 from stream_rec.evaluation.study.words import verdict
 from tests.stream_rec.evaluation.study.made_studies import NUM_EVENTS, figures, ranks, result
 
@@ -18,11 +19,16 @@ NOTHING = Interval(0.0, 0.0, 0.0)
 
 
 def test_gains_are_what_the_metrics_say_of_one_event():
-    gains = gains_of(np.array([0, 1, 3, 10, 15, 20], dtype=np.uint8))
-    assert gains["hr@10"].tolist() == [0, 1, 1, 1, 0, 0]
-    assert gains["hr@20"].tolist() == [0, 1, 1, 1, 1, 1]
-    assert gains["ndcg@10"].tolist() == pytest.approx([0, 1, 1 / log2(4), 1 / log2(11), 0, 0])
-    assert gains["mrr@20"].tolist() == pytest.approx([0, 1, 1 / 3, 1 / 10, 1 / 15, 1 / 20])
+    ranks_E = [0, 1, 3, 10, 15, 20, 25]
+    answers = result(ranks_E).answers
+    gains = {metric: gain.values_E for mode in (LIST, RERANK) for metric, gain in gains_of(answers, mode).items()}
+    assert gains["hr@10"].tolist() == [0, 1, 1, 1, 0, 0, 0]
+    assert gains["hr@20"].tolist() == [0, 1, 1, 1, 1, 1, 0]
+    assert gains["ndcg@10"].tolist() == pytest.approx([0, 1, 1 / log2(4), 1 / log2(11), 0, 0, 0])
+    assert gains["mrr@20"].tolist() == pytest.approx([0, 1, 1 / 3, 1 / 10, 1 / 15, 1 / 20, 0])
+    assert gains["mrr"].tolist() == pytest.approx([0, *(1 / rank for rank in ranks_E[1:])])
+    assert gains["hr@1"].tolist() == [0, 1, 0, 0, 0, 0, 0]
+    assert gains["hr@5"].tolist() == [0, 1, 1, 0, 0, 0, 0]
 
 
 def test_the_paired_difference_of_the_same_answers_is_exactly_nothing_and_has_no_width():

@@ -5,9 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stream_rec.evaluation.study.intervals import Blocks, Interval
+from stream_rec.evaluation.study.gains import Gain
+from stream_rec.evaluation.study.intervals import Blocks, Floats, Interval, whole
 
 NUM_EVENTS = 2_000
+
+
+def mean_of(values_E: Floats) -> Gain:
+    return Gain(values_E, np.ones(len(values_E)))
 
 
 def covered(blocks: Blocks, num_trials: int, run_length: int) -> float:
@@ -15,7 +20,7 @@ def covered(blocks: Blocks, num_trials: int, run_length: int) -> float:
     held = 0
     for trial in range(num_trials):
         drawn = np.random.default_rng(trial).random(NUM_EVENTS // run_length) < 0.3
-        interval = blocks.interval(np.repeat(drawn, run_length).astype(np.float64))
+        interval = blocks.interval(mean_of(np.repeat(drawn, run_length).astype(np.float64)))
         held += interval.low <= 0.3 <= interval.high
     return held / num_trials
 
@@ -32,7 +37,8 @@ def test_blocks_hold_what_events_drawn_one_by_one_would_miss():
 
 def test_a_paired_difference_of_the_same_is_exactly_nothing():
     values_E = np.random.default_rng(1).random(NUM_EVENTS)
-    assert Blocks(NUM_EVENTS).interval(values_E - values_E.copy()) == Interval(0.0, 0.0, 0.0)
+    difference = Blocks(NUM_EVENTS).difference(mean_of(values_E), mean_of(values_E.copy()))
+    assert difference == Interval(0.0, 0.0, 0.0)
 
 
 def test_a_paired_difference_is_sharper_than_two_intervals():
@@ -40,29 +46,42 @@ def test_a_paired_difference_is_sharper_than_two_intervals():
     common_E = rng.random(NUM_EVENTS)
     better_E = common_E + 0.01 + 0.01 * rng.random(NUM_EVENTS)
     blocks = Blocks(NUM_EVENTS)
-    difference = blocks.interval(better_E - common_E)
+    difference = blocks.difference(mean_of(better_E), mean_of(common_E))
     assert 0.014 < difference.low < difference.value < difference.high < 0.016
-    assert blocks.interval(common_E).high > blocks.interval(better_E).low
+    assert blocks.interval(mean_of(common_E)).high > blocks.interval(mean_of(better_E)).low
 
 
 def test_the_mean_is_that_of_all_events_and_so_are_those_of_uneven_blocks():
     values_E = np.arange(103.0)
     blocks = Blocks(103, num_blocks=10)
-    assert blocks.interval(values_E).value == values_E.mean()
-    sizes = np.diff(blocks.edges)
-    assert set(sizes) == {10, 11}
-    assert float(blocks.means(values_E) @ sizes) == pytest.approx(values_E.sum())
-    assert blocks.interval(values_E).low < values_E.mean() < blocks.interval(values_E).high
+    interval = blocks.interval(mean_of(values_E))
+    assert interval.value == values_E.mean()
+    assert set(np.diff(blocks.edges)) == {10, 11}
+    assert blocks.sums(values_E).sum() == values_E.sum()
+    assert interval.low < values_E.mean() < interval.high
+
+
+def test_a_ratio_is_one_of_sums_and_its_interval_covers_what_it_is_drawn_from():
+    held = 0
+    for trial in range(100):
+        rng = np.random.default_rng(trial)
+        weights_E = rng.random(NUM_EVENTS)
+        gain = Gain(weights_E * (rng.random(NUM_EVENTS) < 0.3), weights_E)
+        interval = Blocks(NUM_EVENTS, num_draws=400).interval(gain)
+        held += interval.low <= 0.3 <= interval.high
+    assert 0.88 <= held / 100 <= 0.99
+    assert whole(Gain(np.array([1.0, 1.0]), np.array([1.0, 3.0]))) == 0.5
+    assert whole(Gain(np.zeros(2), np.zeros(2))) == 0.0
 
 
 def test_the_same_seed_draws_the_same_and_another_seed_another():
     values_E = np.random.default_rng(3).random(NUM_EVENTS)
-    first, again, other = (Blocks(NUM_EVENTS, seed=seed).interval(values_E) for seed in (1, 1, 2))
+    first, again, other = (Blocks(NUM_EVENTS, seed=seed).interval(mean_of(values_E)) for seed in (1, 1, 2))
     assert first == again != other
 
 
 def test_few_events_are_blocks_of_their_own_and_none_is_refused():
     assert Blocks(3).num_blocks == 3
-    assert Blocks(1).interval(np.array([0.5])) == Interval(0.5, 0.5, 0.5)
+    assert Blocks(1).interval(mean_of(np.array([0.5]))) == Interval(0.5, 0.5, 0.5)
     with pytest.raises(ValueError, match="num_events is 0"):
         Blocks(0)

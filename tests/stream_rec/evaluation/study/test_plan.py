@@ -9,7 +9,15 @@ import pytest
 
 from stream_rec.errors import SettingsError
 from stream_rec.evaluation.baselines.registry import BASELINES
-from stream_rec.evaluation.study.plan import ABLATIONS, ENCODERS, StreamSpec, parse_methods, parse_plan, parse_stream
+from stream_rec.evaluation.study.plan import (
+    ABLATIONS,
+    BASELINE_NAMES,
+    ENCODERS,
+    StreamSpec,
+    parse_methods,
+    parse_plan,
+    parse_stream,
+)
 
 
 def test_a_stream_may_be_a_file_and_no_more():
@@ -33,6 +41,8 @@ def test_a_stream_names_its_items_its_columns_and_how_much_of_it_is_read():
         ("log.csv,limit=0", "limit is 0"),
         ("log.csv,limit=many", "limit is many"),
         ("log.csv,repeats=yes", "repeats takes no value"),
+        ("log.csv,rerank,off-policy", "do not go together"),
+        ("log.csv,repeats,actions=shelf", "actions belong to off-policy"),
         ("log.csv,items", "'items' is none of FILE"),
         ("log.csv,items=", "'items=' is none of FILE"),
         ("log.csv,limit=1,limit=2", "limit is given twice"),
@@ -63,9 +73,9 @@ def test_a_value_may_hold_commas():
 
 
 def test_groups_are_taken_apart():
-    assert [method.text for method in parse_methods(["baselines"])] == list(BASELINES)
+    assert [method.text for method in parse_methods(["baselines"])] == list(BASELINE_NAMES)
     assert {"popularity", "item-knn"} <= {method.text for method in parse_methods(["counting"])}
-    assert len(parse_methods(["counting", "factorising", "neural", "baselines"])) == len(BASELINES)
+    assert len(parse_methods(["counting", "factorising", "neural", "baselines"])) == len(BASELINE_NAMES)
     encoders = [method.overrides["model.encoder"] for method in parse_methods(["encoders"])]
     assert encoders == list(ENCODERS)
     assert {"gru", "mf", "transformer"} <= set(encoders)
@@ -93,6 +103,23 @@ def test_runs_are_every_stream_with_every_method_and_seed_that_makes_a_differenc
     assert runs == [[("popularity", 3), *seeded], [("popularity", 3), ("own-repeats", 3), *seeded]]
 
 
+def test_what_is_chosen_among_few_has_its_own_baselines_and_none_that_only_lists():
+    plan = parse_plan(["a.csv,rerank", "b.csv,off-policy,actions=shelf"], ["baselines", "model"], "1")
+    rerank, off_policy = (
+        {run.method.text for run in plan.runs(stream)} & {*BASELINE_NAMES, "model"} for stream in plan.streams
+    )
+    both = {name for name, kind in BASELINES.items() if kind.family != "neural"} | {"model"}
+    assert rerank == both | {"position-only", "price-only"}
+    assert off_policy == both | {"uniform"}
+    assert [(stream.mode, stream.actions) for stream in plan.streams] == [("rerank", ""), ("off-policy", "shelf")]
+    assert all(parse_stream(stream.text()) == stream for stream in plan.streams)
+
+
+def test_the_readme_names_every_baseline():
+    text = (Path(__file__).parents[4] / "README.md").read_text(encoding="utf-8")
+    assert [name for name in BASELINE_NAMES if f"`{name}`" not in text] == []
+
+
 @pytest.mark.parametrize("seeds", ["", ",", "one", "-1", "1.5"])
 def test_seeds_are_whole_numbers(seeds: str):
     with pytest.raises(SettingsError, match="whole numbers from 0"):
@@ -106,7 +133,7 @@ def test_two_streams_of_one_name_are_refused():
 
 
 def test_the_command_makes_the_same_plan_again():
-    texts = ["model", "model[model.encoder=gru]", *BASELINES]
+    texts = ["model", "model[model.encoder=gru]", *BASELINE_NAMES]
     plan = parse_plan(["a.csv,items=i.csv,limit=9"], texts, "1,2")
     words = shlex.split(plan.command({"state.max_items": "50"}).replace("\\\n", " "))
     assert words[:2] == ["stream-rec", "evaluate"]

@@ -112,10 +112,10 @@ def test_markdown_tables_are_tables():
 
 def test_the_summary_has_a_line_a_stream_with_the_best_baseline():
     header, _, line = rows_of(summary_table(a_study()))
-    assert header[:3] == ["stream", "model HR@10 / NDCG@10", "best baseline"]
+    assert header[:4] == ["stream", "measured by", "model", "best baseline"]
     assert line[0].startswith("`shop.csv,")
-    assert line[2] == "item-kNN"
-    assert re.fullmatch(r"\+0\.\d{4} \[\+0\.\d{4}, \+0\.\d{4}\]", line[4])
+    assert (line[1], line[3]) == ("HR@10 / NDCG@10", "item-kNN")
+    assert re.fullmatch(r"\+0\.\d{4} \[\+0\.\d{4}, \+0\.\d{4}\]", line[5])
 
 
 def test_a_study_without_the_model_or_without_scored_events_is_shown_too():

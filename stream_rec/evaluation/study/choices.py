@@ -1,0 +1,178 @@
+"""Exams in which only a few items can be listed: a list to be put in order again, or the actions of a logged policy."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from stream_rec.evaluation.baselines.base import Baseline, Player, Scorer, Turn, put_newest
+from stream_rec.evaluation.baselines.registry import BASELINES, Bounds
+from stream_rec.evaluation.study.answers import Stake
+from stream_rec.evaluation.study.plan import ALL_ACTIONS, OFF_POLICY, StreamSpec
+from stream_rec.records import Event
+
+IMPRESSIONS, PRICES, PROPENSITY = "impressions", "prices", "propensity"  # fields of the context
+UNIFORM = "uniform"
+TOP = 10  # a policy draws one of so many first items of its order, each as likely
+
+
+class Choices(Protocol):
+    """Which items can be listed at an event."""
+
+    def of(self, event: Event, weight: float) -> tuple[str, ...] | None:
+        """In the order in which they are shown, each once; None where nothing is chosen."""
+        ...
+
+    def take(self, event: Event) -> None:
+        """The event has happened."""
+        ...
+
+    def stake(self, event: Event, share: float) -> Stake | None:
+        """What judging a policy by the event takes; ``share`` is how likely that policy is to do the same."""
+        ...
+
+
+def choices_of(spec: StreamSpec, max_items: int) -> Choices | None:
+    """Those of a stream's mode; None where all items can be listed."""
+    if spec.mode == OFF_POLICY:
+        return LoggedActions(spec.actions, max_items)
+    return Shown() if spec.is_choice else None
+
+
+class Shown:
+    """The items that were shown with an event that counts, ``|`` between them in its context's ``impressions``."""
+
+    def of(self, event: Event, weight: float) -> tuple[str, ...] | None:
+        """As ``Choices``."""
+        items = tuple(dict.fromkeys(_parts(event, IMPRESSIONS)))
+        return items if items and weight > 0 else None
+
+    def take(self, event: Event) -> None:
+        """As ``Choices``: what is shown comes with its event."""
+
+    def stake(self, event: Event, share: float) -> Stake | None:
+        """As ``Choices``: nothing was drawn."""
+        return None
+
+
+class LoggedActions:
+    """The items that the log has shown so far, of those whose event had the same value in the field ``actions``.
+
+    Bounded: of a value's ``max_items`` items the one that was first shown longest ago makes room.
+    """
+
+    def __init__(self, actions: str, max_items: int) -> None:
+        self._actions = actions
+        self._max_items = max_items
+        self._items: OrderedDict[str, OrderedDict[str, None]] = OrderedDict()  # value → items, as first shown
+
+    def of(self, event: Event, weight: float) -> tuple[str, ...] | None:
+        """As ``Choices``; an event without propensity was not drawn by a policy."""
+        if not self._propensity(event) > 0:
+            return None
+        return tuple(self._items.get(self._value(event), ())) or None
+
+    def take(self, event: Event) -> None:
+        """As ``Choices``."""
+        value = self._value(event)
+        items = self._items.get(value, OrderedDict())
+        put_newest(self._items, value, items, self._max_items)
+        if event.item_id not in items:
+            put_newest(items, event.item_id, None, self._max_items)
+
+    def stake(self, event: Event, share: float) -> Stake | None:
+        """As ``Choices``; the reward is the event's value."""
+        return Stake(share, self._propensity(event), event.value or 0.0)
+
+    def _value(self, event: Event) -> str:
+        return "" if self._actions == ALL_ACTIONS else str(event.context.get(self._actions, ""))
+
+    def _propensity(self, event: Event) -> float:
+        propensity = event.context.get(PROPENSITY, 0.0)
+        return propensity if isinstance(propensity, float | int) else 0.0
+
+
+def share_of(items: Sequence[str], item: str, *, is_uniform: bool) -> float:
+    """How likely a policy is to choose the item, that draws one of the ``TOP`` first of its order, or of all."""
+    drawn = items if is_uniform else items[:TOP]
+    return 1.0 / len(drawn) if item in drawn else 0.0
+
+
+class Reorder:
+    """Plays a baseline that can score given items: in the order of their scores, equals as they were shown."""
+
+    def __init__(self, baseline: Baseline, scorer: Scorer) -> None:
+        self._baseline = baseline
+        self._scorer = scorer
+
+    def play(self, turns: Sequence[Turn], k: int) -> list[list[str]]:
+        """As ``Player``; all of ``among``, and nothing where there is none."""
+        lists = []
+        for event, weight, _, among in turns:
+            items: list[str] = []
+            if among:
+                scores = self._scorer.scores(event.user_id, event.timestamp_ms, among)
+                items = [among[place] for place in _by_score(scores)]
+            if weight > 0:
+                self._baseline.update(event, weight)
+            lists.append(items)
+        return lists
+
+
+class AsShown:
+    """Leaves the items in the order in which they were shown."""
+
+    def play(self, turns: Sequence[Turn], k: int) -> list[list[str]]:
+        """As ``Player``."""
+        return [list(turn.among or ()) for turn in turns]
+
+
+class CheapestFirst:
+    """By the price beside each item (the context's ``prices``); those without one last, equals as they were shown."""
+
+    def play(self, turns: Sequence[Turn], k: int) -> list[list[str]]:
+        """As ``Player``."""
+        lists = []
+        for turn in turns:
+            shown, prices = _parts(turn.event, IMPRESSIONS), _parts(turn.event, PRICES)
+            price_of = {item: _number(price) for item, price in zip(shown, prices, strict=False)}
+            among = turn.among or ()
+            lists.append([among[place] for place in _by_score([-price_of.get(item, float("inf")) for item in among])])
+        return lists
+
+
+ONLY_HERE: dict[str, Callable[[], Player]] = {
+    "position-only": AsShown,
+    "price-only": CheapestFirst,
+    UNIFORM: AsShown,
+}
+
+
+def choosing_player(name: str, bounds: Bounds, seed: int) -> Player:
+    """A new player of a baseline that ``plan`` allows for streams with choices."""
+    if name in ONLY_HERE:
+        return ONLY_HERE[name]()
+    baseline = BASELINES[name].make(bounds, seed)
+    assert isinstance(baseline, Scorer), name
+    return Reorder(baseline, baseline)
+
+
+def _by_score(scores: Sequence[float]) -> list[int]:
+    """Places, the highest score first; a stable sort leaves equals as they are."""
+    return sorted(range(len(scores)), key=lambda place: -scores[place])
+
+
+def _parts(event: Event, field: str) -> list[str]:
+    text = event.context.get(field)
+    if text is None:
+        return []
+    # One id alone may have been read as a number.
+    return str(int(text) if isinstance(text, float) and text.is_integer() else text).split("|")
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("inf")
