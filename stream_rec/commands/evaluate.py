@@ -52,7 +52,7 @@ def main(
     work = Evaluation(plan, base, settings, out)
     console = Console(stderr=True)
     is_whole = report_only or work.run(again=again, console=console, quiet=quiet)
-    study = Study(__version__, plan.command(overrides), work.figures())
+    study = Study(__version__, plan.command(overrides, config), work.figures())
     if study.streams:
         write_views(study, out)
         render(study, Console())

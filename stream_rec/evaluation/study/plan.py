@@ -138,11 +138,12 @@ class Plan:
             for seed in (self.seeds if method.is_seeded else self.seeds[:1])
         ]
 
-    def command(self, overrides: Mapping[str, Any]) -> str:
+    def command(self, overrides: Mapping[str, Any], config: Path | None = None) -> str:
         """The command that makes the same study again, run where the files are."""
         parts = [f"--stream {_quoted(stream.text())}" for stream in self.streams]
         parts += [f"--method {_quoted(method)}" for method in _grouped([method.text for method in self.methods])]
         parts.append(f"--seeds {','.join(map(str, self.seeds))}")
+        parts += [f"--config {_quoted(config.name)}"] if config else []
         parts += [f"--set {_quoted(f'{key}={value}')}" for key, value in overrides.items()]
         return " \\\n  ".join(["stream-rec evaluate", *parts])
 

@@ -135,10 +135,11 @@ def test_two_streams_of_one_name_are_refused():
 def test_the_command_makes_the_same_plan_again():
     texts = ["model", "model[model.encoder=gru]", *BASELINE_NAMES]
     plan = parse_plan(["a.csv,items=i.csv,limit=9"], texts, "1,2")
-    words = shlex.split(plan.command({"state.max_items": "50"}).replace("\\\n", " "))
+    words = shlex.split(plan.command({"state.max_items": "50"}, Path("etc/worker.toml")).replace("\\\n", " "))
     assert words[:2] == ["stream-rec", "evaluate"]
     given = [(option, value) for option, value in zip(words[2::2], words[3::2], strict=True)]
     assert ("--method", "baselines") in given
+    assert ("--config", "worker.toml") in given
     assert ("--set", "state.max_items=50") in given
     again = parse_plan(
         [value for option, value in given if option == "--stream"],
