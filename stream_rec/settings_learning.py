@@ -30,7 +30,8 @@ class OptimiserSettings(BaseModel):
     )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         default="float32",
-        description="What the encoder computes in; parameters stay float32. float16 scales its loss by itself.",
+        description="What the encoder computes in while it learns; parameters and lists stay float32. float16 scales "
+        "its loss by itself, and leaves a batch out now and then to find how far it can.",
     )
     loss_scale_growth_steps: int = Field(
         default=500,

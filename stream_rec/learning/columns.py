@@ -64,7 +64,7 @@ def distinct(rows_X: Tensor) -> tuple[Tensor, Tensor]:
     """Distinct values, sorted, and where each input is among them; without waiting for the device.
 
     The result has the input's length, filled up with row 0: ``rows_X`` must hold a 0, so that row 0 is the first
-    of the distinct ones. Whoever writes back must write the same to all fillers, as ``step_rows`` does.
+    of the distinct ones. Whoever writes back must write the same to all fillers, as ``RowOptimiser.step`` does.
     """
     sorted_X, order_X = torch.sort(rows_X, stable=True)
     is_first_X = torch.ones_like(sorted_X, dtype=torch.bool)

@@ -76,14 +76,19 @@ class Learner:
         return [[ids(row) for row in rows if row] for rows in rows_BK]
 
     def learn(self, moments: Moments) -> float:
-        """One guarded step, then statistics and histories. Returns the loss; NaN where the step was left out."""
+        """One guarded step, then statistics and histories; the rates of the next one follow from its losses.
+
+        Returns the loss; NaN where the step was left out.
+        """
         looked, self._looked = self._looked, None
         look = looked[1] if looked and looked[0] is moments else self.ranker.look(moments)
         outcome = self.trainer.step(moments, look, self.batch)
         self.memory.update(moments)
         self.trainer.sampler.observe(moments.items[moments.counts])
         self.batch += 1
-        loss, self.gradient_norm, sound = torch.stack([outcome.loss, outcome.gradient_norm, outcome.sound]).tolist()
+        scalars = [outcome.loss, outcome.gradient_norm, outcome.sound, outcome.statistics_loss, outcome.residual_loss]
+        loss, self.gradient_norm, sound, statistics_loss, residual_loss = torch.stack(scalars).tolist()
+        self.trainer.adapt(statistics_loss, residual_loss, int(moments.counts.sum()))
         if not sound:
             self.num_skipped += 1
             return math.nan

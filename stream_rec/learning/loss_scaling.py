@@ -13,11 +13,22 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from stream_rec.errors import SettingsError
+
 Precision = Literal["float32", "bfloat16", "float16"]
 
 # Powers of two, so that scaling and unscaling are exact. Above the largest float16 overflows every step.
 LARGEST, SMALLEST = 2.0**24, 1.0
 START = 2.0**16
+
+
+def check_precision(precision: Precision, encoder: str, device: torch.device) -> None:
+    """Raises SettingsError where ``encoder`` cannot compute in ``precision`` on ``device``: better now than at work."""
+    if (precision, encoder, device.type) == ("float16", "lstm", "cpu"):
+        raise SettingsError(
+            "learning.precision = 'float16' has no LSTM on the CPU; allowed with model.encoder = 'lstm': float32, "
+            "bfloat16, and float16 where worker.device is an accelerator"
+        )
 
 
 def reduced(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:

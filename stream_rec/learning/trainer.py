@@ -14,10 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stream_rec.config import Settings
+from stream_rec.learning.adaptation import RateAdaptation
 from stream_rec.learning.columns import Columns, choose_columns, distinct
+from stream_rec.learning.loss_scaling import LossScaler, check_precision, reduced
 from stream_rec.learning.negatives import NegativeSampler
 from stream_rec.learning.objectives import mixture_loss, softmax_loss
-from stream_rec.learning.optimisers import AdamW, step_rows
+from stream_rec.learning.optimisers import make_dense_optimiser, make_row_optimiser
 from stream_rec.learning.reranking import Reranking
 from stream_rec.models.base import Inputs
 from stream_rec.models.blend import Blend
@@ -32,6 +34,7 @@ from stream_rec.state.moments import Moments
 NUM_PROBES = 64  # events of a batch on which the blend's weights are compared
 NUM_EXTRA = 4  # further positions per moment for encoders that learn from more than the newest event
 EXTRA_WEIGHT = 0.5  # of their loss
+PARTS = ("gate", "encoder", "rows")  # each with a learning rate of its own
 
 
 @dataclass
@@ -41,6 +44,8 @@ class StepOutcome:
     loss: Tensor
     gradient_norm: Tensor
     sound: Tensor
+    statistics_loss: Tensor  # the gate's part of the loss; NaN where it had nothing to learn from
+    residual_loss: Tensor  # the encoder's and the rows' part, likewise
 
 
 class Trainer:
@@ -57,10 +62,13 @@ class Trainer:
         self._blend = blend
         self._leader = leader
         self._ranker = ranker
-        self._encoder = AdamW(network.encoder, weight_decay=learning.weight_decay)
-        self._gate = AdamW(network.mixture, weight_decay=0.0)
+        self._encoder = make_dense_optimiser(learning, network.encoder, weight_decay=learning.weight_decay)
+        self._gate = make_dense_optimiser(learning, network.mixture, weight_decay=0.0)
+        self._rows = make_row_optimiser(learning)
         self._reranking = Reranking(learning, network.second_stage)
-        self._retention = 2.0 ** (-1.0 / learning.row_accumulator_half_life_steps)
+        self._adaptation = RateAdaptation(learning, PARTS)
+        check_precision(learning.precision, settings.model.encoder, network.device)
+        self._scaler = LossScaler(learning.precision, network.device, grow_after_steps=learning.loss_scale_growth_steps)
         self.sampler = NegativeSampler(
             settings.state.max_items,
             num_uniform=learning.num_uniform_negatives,
@@ -70,13 +78,33 @@ class Trainer:
         )
 
     def rates(self, batch: int) -> dict[str, float]:
-        """Learning rates of a step, by part."""
+        """Learning rates of a step, by part, as drift and calm have left them."""
         warm = min(1.0, (batch + 1) / (self._learning.warmup_steps + 1))
+        factors = self._adaptation.factors()
         return {
-            "encoder": self._learning.dense_rate * warm,
-            "gate": self._learning.gate_rate,
-            "rows": self._learning.row_rate,
+            "encoder": self._learning.dense_rate * warm * factors["encoder"],
+            "gate": self._learning.gate_rate * factors["gate"],
+            "rows": self._learning.row_rate * factors["rows"],
         }
+
+    def adapt(self, statistics_loss: float, residual_loss: float, num_events: int) -> None:
+        """Take in what a step's outcome says, once it has been read back; the next step's rates follow from it.
+
+        ``num_events`` of the batch were learnt from. Rows whose loss has drifted up may move again: their
+        accumulators are softened.
+        """
+        losses = {"gate": statistics_loss, "encoder": residual_loss, "rows": residual_loss}
+        if "rows" not in self._adaptation.update(losses, num_events).rose:
+            return
+        network, memory = self._network, self._memory
+        for table, num_rows in (
+            (network.item_in, memory.num_item_rows),
+            (network.item_out, memory.num_item_rows),
+            (network.user_in, memory.num_user_rows),
+            (network.attribute_in, memory.catalogue.num_features),
+            (network.attribute_out, memory.catalogue.num_features),
+        ):
+            self._rows.soften(table, num_rows, self._learning.drift_soften)
 
     def step(self, moments: Moments, look: Look, batch: int) -> StepOutcome:
         """Learn from one batch.
@@ -107,20 +135,28 @@ class Trainer:
         outputs_CW = item_vectors(own_out_RW, attributes[1], features_RA)[columns.local_C]
 
         inputs = network.inputs(moments, vectors_RD, columns.items_BN, users_BD)
-        query_BD: Tensor = network.encoder(inputs)
+        with reduced(self._learning.precision, network.device):
+            query_BD: Tensor = network.encoder(inputs)
         probabilities_BC = self._probabilities(look, columns)
-        loss = self._loss(moments, look, columns, probabilities_BC, logits(query_BD, outputs_CW))
+        residual_BC = logits(query_BD.float(), outputs_CW)
+        loss, *of_parts = self._loss(moments, look, columns, probabilities_BC, residual_BC)
         extra = self._extra_loss(inputs, columns, probabilities_BC, outputs_CW, batch)
         if extra is not None:
             loss = loss + EXTRA_WEIGHT * extra
         parameters = [*tables, *self._encoder.parameters, *self._gate.parameters]
-        gradients = list(torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True))
-        return self._apply(loss.detach(), columns, gradients, user_rows_U, len(tables), len(moments), batch)
+        scaled = torch.autograd.grad(self._scaler.scale(loss), parameters, allow_unused=True, materialize_grads=True)
+        loss, gradients = loss.detach(), self._scaler.unscale(scaled)
+        norm, sound = self._apply(loss, columns, gradients, user_rows_U, len(tables), len(moments), batch)
+        self._scaler.update(sound)
+        return StepOutcome(loss, norm, sound, *of_parts)
 
     def _loss(
         self, moments: Moments, look: Look, columns: Columns, probabilities_BC: Tensor, residual_BC: Tensor
-    ) -> Tensor:
-        """Statistics by themselves, and the encoder on top of them as they are: it learns what they leave over."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Statistics by themselves, and the encoder on top of them as they are: it learns what they leave over.
+
+        Their sum, and both as ``StepOutcome`` has them.
+        """
         evidence, weight_B = look.evidence, moments.target_weight_B
         item_B1 = moments.item_B[:, None]
         target_B1 = columns.target_B[:, None]
@@ -137,7 +173,8 @@ class Trainer:
             # The gate has nothing to learn from what no statistic can know.
             listed_B = ~evidence.out_BI.gather(1, item_B1)[:, 0]
         statistics = mixture_loss(target_p_B, weight_B * listed_B)
-        return statistics + softmax_loss(residual_BC + prior_BC, columns.target_B, weight_B)
+        residual = softmax_loss(residual_BC + prior_BC, columns.target_B, weight_B)
+        return statistics + residual, known(statistics, weight_B * listed_B), known(residual, weight_B)
 
     def _probabilities(self, look: Look, columns: Columns) -> Tensor:
         """[B, C] what the statistics say."""
@@ -172,7 +209,9 @@ class Trainer:
         """
         generator = torch.Generator().manual_seed((self._seed << 31) + batch)
         draws_BX = torch.rand(len(inputs.lengths_B), NUM_EXTRA, generator=generator, device="cpu")
-        extra = self._network.encoder.extra_targets(inputs, draws_BX.to(self._network.device, non_blocking=True))
+        draws_BX = draws_BX.to(self._network.device, non_blocking=True)
+        with reduced(self._learning.precision, self._network.device):
+            extra = self._network.encoder.extra_targets(inputs, draws_BX)
         if extra is None:
             return None
         queries_ED, places_E, weight_E = extra
@@ -180,7 +219,7 @@ class Trainer:
         prior_C = probabilities_BC.mean(0).clamp_min(FLOOR).log()
         if columns.correction_C is not None:
             prior_C = prior_C - columns.correction_C
-        return softmax_loss(logits(queries_ED, outputs_CW) + prior_C, target_E, weight_E * is_column_E)
+        return softmax_loss(logits(queries_ED.float(), outputs_CW) + prior_C, target_E, weight_E * is_column_E)
 
     def _observe(self, moments: Moments, columns: Columns, prior_BC: Tensor, residual_BC: Tensor) -> None:
         stride = max(1, len(moments) // NUM_PROBES)
@@ -203,7 +242,8 @@ class Trainer:
         num_tables: int,
         num_events: int,
         batch: int,
-    ) -> StepOutcome:
+    ) -> tuple[Tensor, Tensor]:
+        """Move everything, or nothing. The norm of the encoder's gradient, and which of the two it was."""
         rates, network = self.rates(batch), self._network
         num_encoder = len(self._encoder.parameters)
         encoder_P = torch.cat([g.reshape(-1) for g in gradients[num_tables : num_tables + num_encoder]])
@@ -221,17 +261,19 @@ class Trainer:
         for table, where, gradient in zip(
             tables, rows, for_tables, strict=False
         ):  # no attributes, no gradients of theirs
-            step_rows(table, where, gradient, sound, rate=rates["rows"], retention=self._retention)
-        return StepOutcome(loss, norm, sound)
+            self._rows.step(table, where, gradient, sound, rate=rates["rows"])
+        return norm, sound
 
     def state(self) -> dict[str, Any]:
-        """Optimisers and sampler."""
+        """Optimisers, what they adapt by, and sampler."""
         return {
             "encoder": self._encoder.state(),
             "gate": self._gate.state(),
             "second_stage": self._reranking.state(),
             "candidate_scales": self._network.standardise_candidates.state(),
             "moment_scales": self._network.standardise_moments.state(),
+            "adaptation": self._adaptation.state(),
+            "loss_scale": self._scaler.state(),
             "sampler": self.sampler.state(),
         }
 
@@ -242,7 +284,14 @@ class Trainer:
         self._reranking.load_state(state["second_stage"])
         self._network.standardise_candidates.load_state(state["candidate_scales"])
         self._network.standardise_moments.load_state(state["moment_scales"])
+        self._adaptation.load_state(state["adaptation"])
+        self._scaler.load_state(state["loss_scale"])
         self.sampler.load_state(state["sampler"])
+
+
+def known(loss: Tensor, weight_B: Tensor) -> Tensor:
+    """A loss as a figure: NaN, not 0, where none of its events weighs anything."""
+    return torch.where(weight_B.sum() > 0, loss.detach(), torch.nan)
 
 
 def logits(queries_ED: Tensor, outputs_CW: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import pytest
 from stream_rec.durability.snapshots import SnapshotStore
 from stream_rec.errors import SnapshotError
 from stream_rec.records import Position
+from tests.stream_rec.tiny_worlds import differing
 from tests.stream_rec.worker_world import TOPIC, Abort, Crashed, End, Pause, World, broken, came, small_settings
 
 EVERY_10_S = small_settings(snapshot={"every_s": 10.0})
@@ -142,6 +143,8 @@ def test_law_5_a_worker_that_was_killed_between_two_snapshots_comes_to_the_same_
         [(one.user_id, one.items, one.caused_by) for one in e.lists] for e in whole.sink.published
     ]
     assert resumed.evaluator.state() == whole.evaluator.state()
+    assert differing(resumed.learner.state(), whole.learner.state()) == []
+    assert resumed.learner.rates()["rows"] < EVERY_10_S.learning.row_rate  # calm has moved them, in both lives
 
 
 def test_a_snapshot_of_another_shape_is_refused_before_anything_is_read(tmp_path: Path) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from stream_rec.learning.optimisers.adagrad import step_rows
 from stream_rec.learning.optimisers.adam import AdamW
 from stream_rec.learning.optimisers.base import DenseOptimiser, RowOptimiser
 from stream_rec.learning.optimisers.registry import make_dense_optimiser, make_row_optimiser
 
-__all__ = ["AdamW", "DenseOptimiser", "RowOptimiser", "make_dense_optimiser", "make_row_optimiser", "step_rows"]
+__all__ = ["AdamW", "DenseOptimiser", "RowOptimiser", "make_dense_optimiser", "make_row_optimiser"]

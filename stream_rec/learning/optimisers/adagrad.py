@@ -34,11 +34,6 @@ class RowAdagrad(RowOptimiser):
         return grad_RW * (rate * new_R.rsqrt())[:, None]
 
 
-def step_rows(table: RowTable, rows_R: Rows, grad_RW: Tensor, sound: Tensor, *, rate: Rate, retention: float) -> None:
-    """One step of row-wise Adagrad."""
-    RowAdagrad(retention=retention).step(table, rows_R, grad_RW, sound, rate=rate)
-
-
 class Adagrad(DenseOptimiser):
     """Adagrad without forgetting; weight decay is an L2 term in the gradient."""
 

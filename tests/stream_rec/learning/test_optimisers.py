@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stream_rec.learning.optimisers import AdamW, step_rows
+from stream_rec.learning.optimisers import AdamW
+from stream_rec.learning.optimisers.adagrad import RowAdagrad
 from stream_rec.models.items import RowTable
 from tests.stream_rec.tiny_worlds import differing
 
@@ -45,7 +46,7 @@ def test_row_wise_adagrad_equals_a_plain_reference() -> None:
     for step in range(30):
         rows = torch.randperm(9, generator=torch.Generator().manual_seed(step))[:5] + 1
         gradients = some(5, 4, seed=step) * 10.0 ** (step % 4 - 2)
-        step_rows(table, rows, gradients, SOUND, rate=0.05, retention=0.9)
+        RowAdagrad(retention=0.9).step(table, rows, gradients, SOUND, rate=0.05)
         for row, gradient in zip(rows.tolist(), gradients.double().numpy(), strict=True):
             plain_adagrad(weight, accumulator, row, gradient)
     np.testing.assert_allclose(table.weight_IW.numpy(), weight, rtol=1e-5, atol=1e-6)
@@ -55,8 +56,8 @@ def test_row_wise_adagrad_equals_a_plain_reference() -> None:
 def test_all_rows_as_a_slice_are_the_same_as_all_rows_by_number() -> None:
     by_slice, by_number = filled_table(), filled_table()
     for step in range(3):
-        step_rows(by_slice, slice(0, 8), some(8, 4, seed=step), SOUND, rate=0.05, retention=0.99)
-        step_rows(by_number, torch.arange(8), some(8, 4, seed=step), SOUND, rate=0.05, retention=0.99)
+        RowAdagrad(retention=0.99).step(by_slice, slice(0, 8), some(8, 4, seed=step), SOUND, rate=0.05)
+        RowAdagrad(retention=0.99).step(by_number, torch.arange(8), some(8, 4, seed=step), SOUND, rate=0.05)
     assert differing(by_slice.state(10), by_number.state(10)) == []
 
 
@@ -67,7 +68,7 @@ def test_rows_without_gradient_stay_bit_for_bit_and_do_not_forget() -> None:
     gradients = some(6, 4)
     gradients[[1, 4]] = 0.0
     gradients[5] = -0.0
-    step_rows(table, torch.tensor([2, 3, 5, 7, 8, 9]), gradients, SOUND, rate=0.05, retention=0.5)
+    RowAdagrad(retention=0.5).step(table, torch.tensor([2, 3, 5, 7, 8, 9]), gradients, SOUND, rate=0.05)
     after = table.state(10)
     moved = [row for row in range(10) if not torch.equal(before["weight"][row], after["weight"][row])]
     forgot = [row for row in range(10) if before["accumulator"][row] != after["accumulator"][row]]
@@ -79,7 +80,7 @@ def test_an_unsound_step_moves_no_row_whatever_its_gradient() -> None:
     before = table.state(10)
     gradients = some(3, 4)
     gradients[0, 1], gradients[1, 2] = math.nan, math.inf
-    step_rows(table, torch.tensor([1, 2, 3]), gradients, UNSOUND, rate=0.05, retention=0.9)
+    RowAdagrad(retention=0.9).step(table, torch.tensor([1, 2, 3]), gradients, UNSOUND, rate=0.05)
     assert differing(before, table.state(10)) == []
 
 
@@ -88,8 +89,8 @@ def test_fillers_write_to_row_0_what_its_own_gradient_says() -> None:
     filled, plain = filled_table(), filled_table()
     gradients = some(3, 4)
     padded = torch.cat([gradients, torch.zeros(4, 4)])
-    step_rows(filled, torch.tensor([0, 3, 5, 0, 0, 0, 0]), padded, SOUND, rate=0.05, retention=0.9)
-    step_rows(plain, torch.tensor([0, 3, 5]), gradients, SOUND, rate=0.05, retention=0.9)
+    RowAdagrad(retention=0.9).step(filled, torch.tensor([0, 3, 5, 0, 0, 0, 0]), padded, SOUND, rate=0.05)
+    RowAdagrad(retention=0.9).step(plain, torch.tensor([0, 3, 5]), gradients, SOUND, rate=0.05)
     assert differing(filled.state(10), plain.state(10)) == []
     assert not torch.equal(filled.weight_IW[0], filled_table().weight_IW[0])
 
@@ -101,7 +102,7 @@ def test_an_accumulator_that_forgets_lets_an_old_row_move_again() -> None:
         table = filled_table(2, 1)
         for _ in range(num_touches):
             before = table.weight_IW[1].clone()
-            step_rows(table, torch.tensor([1]), torch.ones(1, 1), SOUND, rate=0.05, retention=retention)
+            RowAdagrad(retention=retention).step(table, torch.tensor([1]), torch.ones(1, 1), SOUND, rate=0.05)
         return float((before - table.weight_IW[1]).abs())
 
     assert last_step(1_000, 0.95) == pytest.approx(last_step(100, 0.95), rel=0.01)

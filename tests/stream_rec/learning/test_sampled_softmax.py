@@ -155,9 +155,10 @@ def mean_output_gradient(state: dict[str, Any], full_softmax_max_items: int, *, 
     learner.load_state(state)
     total_RW = torch.zeros_like(learner.network.item_out.weight_IW[: learner.memory.num_item_rows])
 
-    def collect(loss: Tensor, columns: Columns, gradients: list[Tensor], *rest: Any) -> None:
+    def collect(loss: Tensor, columns: Columns, gradients: list[Tensor], *rest: Any) -> tuple[Tensor, Tensor]:
         rows = columns.rows if isinstance(columns.rows, Tensor) else torch.arange(len(gradients[1]))
         total_RW.index_add_(0, rows, gradients[1])
+        return loss, torch.tensor(True)
 
     draw = learner.trainer.sampler.draw
 
