@@ -255,7 +255,7 @@ def evaluate(
             help="A recorded log, and after commas: items=FILE (its catalogue), repeats (what a user has had may be "
             "recommended again), rerank or off-policy (see the README), limit=N (its first N rows), name=NAME (by "
             "default the file's), FIELD=COLUMN (columns of the log, as in replay --map), items.FIELD=COLUMN (of the "
-            "catalogue). May be given several times.",
+            "catalogue), section.key=value (settings for this stream alone). May be given several times.",
         ),
     ],
     methods: Annotated[

@@ -48,8 +48,7 @@ def main(
     """
     base = load_settings(config, overrides)
     plan = parse_plan(streams, methods, str(base.worker.seed) if seeds is None else seeds)
-    settings = {method.text: _settings_of(method, base, config, overrides) for method in plan.methods}
-    work = Evaluation(plan, base, settings, out)
+    work = Evaluation(plan, _all_settings(plan, config, overrides), out)
     console = Console(stderr=True)
     is_whole = report_only or work.run(again=again, console=console, quiet=quiet)
     study = Study(__version__, plan.command(overrides, config), work.figures())
@@ -66,11 +65,12 @@ def main(
 class Evaluation:
     """The runs of a plan and the folder that holds what came of them."""
 
-    def __init__(self, plan: Plan, base: Settings, settings: Mapping[str, Settings], out: Path) -> None:
+    def __init__(self, plan: Plan, settings: Mapping[tuple[str, str], Settings], out: Path) -> None:
         self._plan = plan
-        self._settings = settings
+        self._settings = settings  # stream, method → settings
         self._out = out
-        self._streams = {spec.name: OpenStream(spec, base) for spec in plan.streams}
+        some = plan.methods[0].text  # how a stream is decoded is the same for all
+        self._streams = {spec.name: OpenStream(spec, settings[spec.name, some]) for spec in plan.streams}
         self._keys = {spec.name: keys.stream_key(spec) for spec in plan.streams}
         self._runs = [run for spec in plan.streams for run in plan.runs(spec)]
 
@@ -83,7 +83,7 @@ class Evaluation:
             for run in to_do:
                 stream = self._streams[run.stream.name]
                 bar = progress.add_task(_label(run), total=stream.num_rows, note="")
-                settings = self._settings[run.method.text]
+                settings = self._settings[run.stream.name, run.method.text]
                 done = play(run, settings, stream, interrupt, _on_rows(progress, bar))
                 progress.remove_task(bar)
                 if done is None:
@@ -111,7 +111,7 @@ class Evaluation:
         return read_result(self._path(run), self._made_with(run))
 
     def _made_with(self, run: Run) -> dict[str, Any]:
-        return keys.made_with(run, self._settings[run.method.text], self._keys[run.stream.name])
+        return keys.made_with(run, self._settings[run.stream.name, run.method.text], self._keys[run.stream.name])
 
     def _path(self, run: Run) -> Path:
         return self._out / "runs" / run.stream.name / f"{_file_name(run.method)}.seed-{run.seed}.answers"
@@ -127,20 +127,32 @@ def write_views(study: Study, out: Path) -> None:
     (out / "summary.md").write_text(summary_table(study), encoding="utf-8")
 
 
-def _settings_of(method: MethodSpec, base: Settings, config: Path | None, overrides: Mapping[str, str]) -> Settings:
-    if not method.overrides:
-        return base
+def _all_settings(plan: Plan, config: Path | None, overrides: Mapping[str, str]) -> dict[tuple[str, str], Settings]:
+    """Stream, method → settings: what the method says over what the stream says over those of the study."""
+    loaded = {}
+    for stream in plan.streams:
+        base = _load(f"--stream {stream.name}", config, {**overrides, **stream.overrides})
+        for method in plan.methods:
+            loaded[stream.name, method.text] = base
+            if not method.overrides:
+                continue
+            name = f"--method {method.text}"
+            settings = _load(name, config, {**overrides, **stream.overrides, **method.overrides})
+            if keys.exam_settings(settings) != keys.exam_settings(base):
+                raise SettingsError(
+                    f"{name}: it would not be asked what the others are asked; decode.*, worker.max_batch, "
+                    "learning.event_weights, ranking.exclude_seen, ranking.list_length, state.max_users, "
+                    "state.max_items and state.max_seen_per_user are set for all methods, by --set or in --stream"
+                )
+            loaded[stream.name, method.text] = settings
+    return loaded
+
+
+def _load(name: str, config: Path | None, overrides: Mapping[str, str]) -> Settings:
     try:
-        settings = load_settings(config, {**overrides, **method.overrides})
+        return load_settings(config, overrides)
     except SettingsError as error:
-        raise SettingsError(f"--method {method.text}: {error}") from error
-    if keys.exam_settings(settings) != keys.exam_settings(base):
-        raise SettingsError(
-            f"--method {method.text}: what is asked of it would not be what is asked of the others; decode.*, "
-            "worker.max_batch, learning.event_weights, ranking.exclude_seen, ranking.list_length, state.max_users, "
-            "state.max_items and state.max_seen_per_user can be set by --set, for all methods"
-        )
-    return settings
+        raise SettingsError(f"{name}: {error}") from error
 
 
 def _file_name(method: MethodSpec) -> str:

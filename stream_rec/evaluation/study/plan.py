@@ -27,7 +27,7 @@ WITHOUT_LEARNING = {"position-only": RERANK, "price-only": RERANK, "uniform": OF
 BASELINE_NAMES = (*BASELINES, *WITHOUT_LEARNING)
 STREAM_FORM = (
     "FILE[,items=FILE][,repeats][,rerank][,off-policy[,actions=FIELD]][,limit=N][,name=NAME][,FIELD=COLUMN…]"
-    "[,items.FIELD=COLUMN…]"
+    "[,items.FIELD=COLUMN…][,section.key=value…]"
 )
 METHOD_FORM = (
     f"model, model[section.key=value,…], {', '.join(BASELINE_NAMES)}, or a group: baselines, {', '.join(FAMILIES)}, "
@@ -42,7 +42,8 @@ class StreamSpec:
 
     ``mode`` says what is asked: ``LIST`` the best of all items; ``RERANK`` the order of the items shown with an event;
     ``OFF_POLICY`` what a policy that lists would have earned in a log of another policy's draws, of whose actions
-    those are comparable whose events have the same value in the context's field ``actions``.
+    those are comparable whose events have the same value in the context's field ``actions``. ``overrides`` are settings
+    that the stream alone wants: what its types of events weigh, say.
     """
 
     name: str
@@ -54,6 +55,7 @@ class StreamSpec:
     item_columns: Mapping[str, str] = field(default_factory=dict)
     mode: str = LIST
     actions: str = ALL_ACTIONS
+    overrides: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_choice(self) -> bool:
@@ -70,6 +72,7 @@ class StreamSpec:
         parts += [f"name={self.name}"] if self.name != _name_of(self.log) else []
         parts += [f"{ours}={theirs}" for ours, theirs in self.columns.items()]
         parts += [f"items.{ours}={theirs}" for ours, theirs in self.item_columns.items()]
+        parts += [f"{key}={value}" for key, value in self.overrides.items()]
         return ",".join(parts)
 
 
@@ -85,7 +88,11 @@ class MethodSpec:
     def title(self) -> str:
         """For tables."""
         kind = BASELINES.get(self.baseline or "")
-        return kind.title if kind else self.text
+        if self.baseline:
+            return kind.title if kind else self.baseline
+        # The last part of a key says enough, and tables are narrow.
+        pairs = ", ".join(f"{key.split('.')[-1]}={value}" for key, value in self.overrides.items())
+        return f"{MODEL}[{pairs}]" if pairs else MODEL
 
     @property
     def family(self) -> str:
@@ -187,6 +194,7 @@ def parse_stream(text: str) -> StreamSpec:
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name):
         raise SettingsError(f"--stream {text!r}: name is {name!r}; allowed are letters, digits and . _ -")
     item_columns = {key.removeprefix("items."): given.pop(key) for key in list(given) if key.startswith("items.")}
+    overrides = {key: given.pop(key) for key in list(given) if "." in key}
     if item_columns and not items:
         raise SettingsError(f"--stream {text!r}: names columns of items, but no items=FILE")
     return StreamSpec(
@@ -199,6 +207,7 @@ def parse_stream(text: str) -> StreamSpec:
         item_columns=item_columns,
         mode=mode,
         actions=actions,
+        overrides=overrides,
     )
 
 
@@ -243,7 +252,7 @@ def _method(text: str) -> MethodSpec:
             overrides[key] = value
     # In one order, so that the same settings are the same method however they were written.
     pairs = ",".join(f"{key}={overrides[key]}" for key in sorted(overrides))
-    return MethodSpec(f"model[{pairs}]" if pairs else MODEL, overrides=overrides)
+    return MethodSpec(f"{MODEL}[{pairs}]" if pairs else MODEL, overrides=dict(sorted(overrides.items())))
 
 
 def _seeds(text: str) -> list[int]:

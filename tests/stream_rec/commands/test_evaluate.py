@@ -229,10 +229,11 @@ def test_mistakes_are_told_before_anything_is_run(
     for stream, method, code, said in (
         (str(log), "model[model.encoders=gru]", 2, "did you mean model.encoder"),
         (str(log), "model[model.encoder=grue]", 2, "model[model.encoder=grue]"),
-        (str(log), "model[ranking.list_length=5]", 2, "for all methods"),
+        (str(log), "model[ranking.list_length=5]", 2, "set for all methods"),
         (str(log), "popularitty", 2, "popularity-15min"),
         (f"{log},limit=none", "model", 2, "limit is none"),
         (f"{log},colour=blue", "model", 2, "colour"),
+        (f"{log},learning.event_weight.view=0", "model", 2, "--stream shop"),
         (str(tmp_path / "nowhere.csv"), "model", 3, "nowhere.csv"),
         (f"{log},items={tmp_path / 'nowhere.csv'}", "model", 3, "nowhere.csv"),
     ):
@@ -272,9 +273,8 @@ def test_a_log_of_draws_judges_other_policies(tmp_path: Path, study: Callable) -
         kind = "click" if reward else "view"
         row = {"user_id": f"u{number % 9}", "item_id": f"x{action}", "type": kind, "timestamp": 1_000 * number}
         events.append(row | {"value": reward, "context": {"propensity": 1 / 30, "shelf": "a"}})
-    stream = f"{json_lines(tmp_path / 'draws.jsonl', events)},off-policy,actions=shelf"
-    weights = ("--set", "learning.event_weights.view=0")
-    figures = study([stream], ["model", "uniform", "popularity"], *weights)["draws"]
+    stream = f"{json_lines(tmp_path / 'draws.jsonl', events)},off-policy,actions=shelf,learning.event_weights.view=0"
+    figures = study([stream], ["model", "uniform", "popularity"])["draws"]
 
     snips = {method: one["accuracy"]["snips"] for method, one in figures.items()}
     assert snips["uniform"]["low"] < 0.16 < snips["uniform"]["high"]

@@ -26,9 +26,17 @@ def test_a_stream_may_be_a_file_and_no_more():
 
 def test_a_stream_names_its_items_its_columns_and_how_much_of_it_is_read():
     text = "a/log.csv, items=b/items.csv, repeats, limit=500, name=shop, user_id=visitor, items.item_id=sku"
+    text += ", learning.event_weights.view=0"
     spec = parse_stream(text)
     assert spec == StreamSpec(
-        "shop", Path("a/log.csv"), Path("b/items.csv"), True, 500, {"user_id": "visitor"}, {"item_id": "sku"}
+        name="shop",
+        log=Path("a/log.csv"),
+        items=Path("b/items.csv"),
+        allows_repeats=True,
+        limit=500,
+        columns={"user_id": "visitor"},
+        item_columns={"item_id": "sku"},
+        overrides={"learning.event_weights.view": "0"},
     )
     assert parse_stream(spec.text()).text() == spec.text()
     assert "a/" not in spec.text(), "where somebody's files lie is nobody else's business"
@@ -60,6 +68,7 @@ def test_methods_are_baselines_the_model_and_variants_of_it():
     assert (baseline.baseline, baseline.title, baseline.family) == ("item-knn", "item-kNN", "counting")
     assert (model.text, dict(model.overrides), model.family) == ("model", {}, "model")
     assert (variant.text, dict(variant.overrides)) == ("model[model.encoder=gru]", {"model.encoder": "gru"})
+    assert variant.title == "model[encoder=gru]"
 
 
 def test_the_same_settings_are_the_same_method_however_written():

@@ -18,7 +18,7 @@ from stream_rec.evaluation.study.terminal import render
 from stream_rec.evaluation.study.words import verdict
 from tests.stream_rec.evaluation.study.made_studies import a_study, figures
 
-TITLES = ("model", "model[model.encoder=gru]", "popularity all time", "item-kNN")
+TITLES = ("model", "model[encoder=gru]", "popularity all time", "item-kNN")
 VOID = {"meta", "br"}
 
 
@@ -106,7 +106,7 @@ def test_markdown_tables_are_tables():
         assert len({len(row) for row in rows_of(table)}) == 1
     assert f"```\n{study.command}\n```" in text
     assert verdict(study.streams[0]) in text
-    for title in ("| **`model`** |", "| `model[model.encoder=gru]` |", "| item-kNN |", "seed 2, HR@10"):
+    for title in ("| **`model`** |", "| `model[encoder=gru]` |", "| item-kNN |", "seed 2, HR@10"):
         assert title in text
 
 
