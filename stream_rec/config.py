@@ -282,7 +282,6 @@ class LearningSettings(OptimiserSettings, Section):
         "after a drift.",
     )
     dense_rate: PositiveFloat = Field(default=0.001, description="Learning rate of the encoder (AdamW).")
-    second_stage_rate: PositiveFloat = Field(default=0.002, description="Learning rate of the second stage (AdamW).")
     gate_rate: PositiveFloat = Field(default=0.01, description="Learning rate of the gate over the statistics (AdamW).")
     weight_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.01, description="Decoupled weight decay of the encoder (AdamW)."

@@ -28,6 +28,13 @@ class OptimiserSettings(BaseModel):
         description="Algorithm that moves the encoder and the gate. The rates' defaults are for adamw: sgd wants more, "
         "lion 3 to 10 times less.",
     )
+    second_stage_rate: PositiveFloat = Field(default=0.002, description="Learning rate of the second stage (AdamW).")
+    replay_events: int = Field(
+        default=8_192,
+        gt=0,
+        description="Newest events kept for the second stage to learn from again, about 8 kB each: with every batch it "
+        "takes a step on as many old ones.",
+    )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         default="float32",
         description="What the encoder computes in while it learns; parameters and lists stay float32. float16 scales "

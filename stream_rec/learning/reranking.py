@@ -1,6 +1,6 @@
 """Training of the second stage: listwise softmax over the candidates, on the batch and on an older one.
 
-Shapes: B = moments, K = candidates, F = features of a candidate, X = features of the moment.
+Shapes: B = moments, K = candidates, P = all parameters of the stage, flat.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stream_rec.config import LearningSettings
+from stream_rec.config import Settings
 from stream_rec.learning.objectives import weighted_mean
 from stream_rec.learning.optimisers import AdamW
-from stream_rec.models.second_stage import SecondStage
+from stream_rec.learning.replay import Exams, ReplayBuffer
+from stream_rec.models.network import Network
 
 
 def listwise_loss(scores_BK: Tensor, is_target_BK: Tensor, weight_B: Tensor) -> Tensor:
@@ -27,35 +28,57 @@ def listwise_loss(scores_BK: Tensor, is_target_BK: Tensor, weight_B: Tensor) -> 
 class Reranking:
     """Steps of the second stage, guarded as the first's."""
 
-    def __init__(self, learning: LearningSettings, stage: SecondStage) -> None:
-        self._learning = learning
-        self._stage = stage
-        self._optimiser = AdamW(stage, weight_decay=learning.weight_decay)
+    def __init__(self, settings: Settings, network: Network) -> None:
+        self._learning = settings.learning
+        self._seed = settings.worker.seed
+        self._network = network
+        self._optimiser = AdamW(network.second_stage, weight_decay=settings.learning.weight_decay)
+        self._buffer = ReplayBuffer(
+            settings.learning.replay_events,
+            num_candidates=max(settings.ranking.num_candidates, settings.ranking.list_length),
+            num_features=network.second_stage.num_features,
+            num_moment_features=network.second_stage.num_moment_features,
+            device=network.device,
+        )
 
-    def step(
-        self,
-        first_BK: Tensor,
-        features_BKF: Tensor,
-        moment_BX: Tensor,
-        length_B: Tensor,
-        is_target_BK: Tensor,
-        weight_B: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """One step. Returns the loss and whether it was sound."""
-        scores_BK = self._stage(first_BK, features_BKF, moment_BX, length_B)
-        loss = listwise_loss(scores_BK, is_target_BK, weight_B)
-        grads = torch.autograd.grad(loss, self._optimiser.parameters)
-        flat_P = torch.cat([g.reshape(-1) for g in grads])
+    def learn(self, exams: Exams, batch: int) -> None:
+        """Learn from a batch.
+
+        Effects: 1. scales of features take it in; 2. a step on the batch; 3. a step on as many old exams; 4. the
+        batch joins the old ones. A step whose loss or gradient is not finite is left out.
+        """
+        with torch.no_grad():
+            is_real_BK = torch.isfinite(exams.first_BK)
+            self._network.standardise_candidates.observe(exams.features_BKF, is_real_BK)
+            self._network.standardise_moments.observe(exams.moment_BX[:, None, :], is_real_BK.any(1, keepdim=True))
+        self._step(exams)
+        old = self._buffer.draw(exams.weight_B.shape[0], self._seed, batch)
+        if old is not None:
+            self._step(old)
+        self._buffer.add(exams)
+
+    def _step(self, exams: Exams) -> None:
+        scores_BK = self._network.rescore(exams.first_BK, exams.features_BKF, exams.moment_BX, exams.length_B)
+        loss = listwise_loss(scores_BK, exams.is_target_BK, exams.weight_B)
+        gradients = torch.autograd.grad(loss, self._optimiser.parameters)
+        flat_P = torch.cat([gradient.reshape(-1) for gradient in gradients])
         norm = flat_P.norm()
         sound = torch.isfinite(norm) & torch.isfinite(loss)
         flat_P = flat_P * (self._learning.clip_norm / norm).clamp(max=1.0)
         self._optimiser.step(flat_P, sound, rate=self._learning.second_stage_rate)
-        return loss.detach(), sound
 
     def state(self) -> dict[str, Any]:
-        """Parameters and moments."""
-        return {"optimiser": self._optimiser.state()}
+        """Parameters, moments, scales and old exams."""
+        return {
+            "optimiser": self._optimiser.state(),
+            "candidate_scales": self._network.standardise_candidates.state(),
+            "moment_scales": self._network.standardise_moments.state(),
+            "buffer": self._buffer.state(),
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Inverse of ``state``."""
         self._optimiser.load_state(state["optimiser"])
+        self._network.standardise_candidates.load_state(state["candidate_scales"])
+        self._network.standardise_moments.load_state(state["moment_scales"])
+        self._buffer.load_state(state["buffer"])

@@ -20,6 +20,7 @@ from stream_rec.learning.loss_scaling import LossScaler, check_precision, reduce
 from stream_rec.learning.negatives import NegativeSampler
 from stream_rec.learning.objectives import mixture_loss, softmax_loss
 from stream_rec.learning.optimisers import make_dense_optimiser, make_row_optimiser
+from stream_rec.learning.replay import Exams
 from stream_rec.learning.reranking import Reranking
 from stream_rec.models.base import Inputs
 from stream_rec.models.blend import Blend
@@ -65,7 +66,7 @@ class Trainer:
         self._encoder = make_dense_optimiser(learning, network.encoder, weight_decay=learning.weight_decay)
         self._gate = make_dense_optimiser(learning, network.mixture, weight_decay=0.0)
         self._rows = make_row_optimiser(learning)
-        self._reranking = Reranking(learning, network.second_stage)
+        self._reranking = Reranking(settings, network)
         self._adaptation = RateAdaptation(learning, PARTS)
         check_precision(learning.precision, settings.model.encoder, network.device)
         self._scaler = LossScaler(learning.precision, network.device, grow_after_steps=learning.loss_scale_growth_steps)
@@ -114,7 +115,7 @@ class Trainer:
         left out and the outcome says so. Never waits for the device.
         """
         network, memory = self._network, self._memory
-        self._rerank(moments, look)
+        self._rerank(moments, look, batch)
         columns = choose_columns(
             moments, batch, memory.num_item_rows, self.sampler, self._learning.full_softmax_max_items
         )
@@ -183,22 +184,15 @@ class Trainer:
             look.gate_BS, look.evidence, counts_HI[:, columns.items], columns.column_of_I
         )
 
-    def _rerank(self, moments: Moments, look: Look) -> None:
+    def _rerank(self, moments: Moments, look: Look, batch: int) -> None:
         """The parts are compared on what happened, then the second stage learns from it."""
-        network = self._network
         is_target_BK = (look.rows_BK == moments.item_B[:, None]) & (moments.item_B > 0)[:, None]
         weight_B, length_B = moments.target_weight_B, moments.history.lengths_B
         with torch.no_grad():
             self._leader.observe(self._ranker.parts(look, moments), is_target_BK, weight_B, length_B)
-            network.standardise_candidates.observe(look.features_BKF, look.rows_BK > 0)
-            network.standardise_moments.observe(look.evidence.features_BX[:, None, :], (moments.item_B > 0)[:, None])
-        self._reranking.step(
-            look.first_BK,
-            network.standardise_candidates(look.features_BKF),
-            network.standardise_moments(look.evidence.features_BX),
-            length_B,
-            is_target_BK,
-            weight_B,
+        moment_BX = look.evidence.features_BX
+        self._reranking.learn(
+            Exams(look.first_BK, look.features_BKF, moment_BX, length_B, is_target_BK, weight_B), batch
         )
 
     def _extra_loss(
@@ -270,8 +264,6 @@ class Trainer:
             "encoder": self._encoder.state(),
             "gate": self._gate.state(),
             "second_stage": self._reranking.state(),
-            "candidate_scales": self._network.standardise_candidates.state(),
-            "moment_scales": self._network.standardise_moments.state(),
             "adaptation": self._adaptation.state(),
             "loss_scale": self._scaler.state(),
             "sampler": self.sampler.state(),
@@ -282,8 +274,6 @@ class Trainer:
         self._encoder.load_state(state["encoder"])
         self._gate.load_state(state["gate"])
         self._reranking.load_state(state["second_stage"])
-        self._network.standardise_candidates.load_state(state["candidate_scales"])
-        self._network.standardise_moments.load_state(state["moment_scales"])
         self._adaptation.load_state(state["adaptation"])
         self._scaler.load_state(state["loss_scale"])
         self.sampler.load_state(state["sampler"])

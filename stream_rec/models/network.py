@@ -97,13 +97,13 @@ class Network:
         queries_BD: Tensor = self.encoder(self.inputs(moments, vectors_RD, items_BN))
         return queries_BD
 
-    def rescore(self, first_BK: Tensor, features_BKF: Tensor, moment_BX: Tensor, moments: Moments) -> Tensor:
+    def rescore(self, first_BK: Tensor, features_BKF: Tensor, moment_BX: Tensor, length_B: Tensor) -> Tensor:
         """[B, K] the second stage's scores; features as they are."""
         scores_BK: Tensor = self.second_stage(
             first_BK,
             self.standardise_candidates(features_BKF),
             self.standardise_moments(moment_BX),
-            moments.history.lengths_B,
+            length_B,
         )
         return scores_BK
 

@@ -23,6 +23,7 @@ class SecondStage(nn.Module):
 
     def __init__(self, num_features: int, num_moment_features: int) -> None:
         super().__init__()
+        self.num_features, self.num_moment_features = num_features, num_moment_features
         self.trust = nn.Embedding(NUM_CLASSES, 1)
         self.straight = nn.Embedding(NUM_CLASSES, num_features)
         nn.init.ones_(self.trust.weight)

@@ -142,7 +142,9 @@ class Ranker:
 
     def parts(self, look: Look, moments: Moments) -> Tensor:
         """[B, K, P] scores of the candidates by each part: second stage, first stage, every statistic alone."""
-        second_BK = self._network.rescore(look.first_BK, look.features_BKF, look.evidence.features_BX, moments)
+        second_BK = self._network.rescore(
+            look.first_BK, look.features_BKF, look.evidence.features_BX, moments.history.lengths_B
+        )
         # What a statistic does not know is ordered by the mixture, far below what it does.
         alone_BKS = torch.log(look.shares_BKS.clamp_min(1e-9)) + 1e-3 * look.prior_BK[:, :, None]
         alone_BKS = alone_BKS.masked_fill((look.rows_BK == 0)[:, :, None], float("-inf"))
