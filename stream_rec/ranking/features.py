@@ -15,6 +15,8 @@ from stream_rec.state.moments import Moments
 
 LEAST_SHARE = 1e-6
 DAY_S = 86_400.0
+FAR_KM = 20_000.0  # where a place is not known
+DISTRICT_KM = 3.0
 
 
 def candidate_features(
@@ -40,6 +42,7 @@ def candidate_features(
             torch.log1p(counts_I[rows_BK]),
             *_own_past(moments, rows_BK, evidence.out_BI.shape[1]),
             *_alike(memory, moments, rows_BK),
+            *_near(memory, moments, rows_BK),
         ],
         dim=2,
     )
@@ -72,6 +75,26 @@ def _own_past(moments: Moments, rows_BK: Tensor, num_rows: int) -> list[Tensor]:
         torch.where(had_BK, 16.0 - torch.log1p(gap_BK.float()), 0.0),
         torch.where(had_BK, torch.cos(angle_BK), 0.0),
     ]
+
+
+def _near(memory: Memory, moments: Moments, rows_BK: Tensor) -> list[Tensor]:
+    """How far each candidate is from the last item, from the nearest of the history, and how usual its places are.
+
+    The position of an event itself is not read: it would give away where the user is about to have been.
+    """
+    catalogue, items_BN = memory.catalogue, moments.history.items_BN
+    if not catalogue.has_places:
+        return [torch.zeros(rows_BK.shape, device=rows_BK.device)] * 4
+    theirs_BK3, past_BN3 = catalogue.places_I3[rows_BK], catalogue.places_I3[items_BN]
+    # Not by way of an inner product: of numbers as large as the Earth little would be left of a hundred metres.
+    away_BKN = torch.cdist(theirs_BK3, past_BN3, compute_mode="donot_use_mm_for_euclid_dist")
+    known_BKN = theirs_BK3.any(2)[:, :, None] & past_BN3.any(2)[:, None, :]
+    away_BKN = torch.where(known_BKN, away_BKN, FAR_KM)
+    weight_N = torch.arange(1, items_BN.shape[1] + 1, device=items_BN.device).rsqrt()
+    district_BKN = torch.exp(-away_BKN / DISTRICT_KM)
+    corner_BKN = (district_BKN * district_BKN * district_BKN).square()  # a sixth of the distance, without another exp
+    usual = [torch.log((close_BKN @ weight_N).clamp_min(1e-6)) for close_BKN in (district_BKN, corner_BKN)]
+    return [torch.log1p(away_BKN[:, :, 0]), torch.log1p(away_BKN.amin(2)), *usual]
 
 
 def _alike(memory: Memory, moments: Moments, rows_BK: Tensor) -> list[Tensor]:
