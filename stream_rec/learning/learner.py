@@ -38,7 +38,7 @@ class Learner:
         self.blend = Blend(device)
         self.leader = Leader(2 + self.network.mixture.num_statistics, device)
         self.ranker = Ranker(settings, self.memory, self.network, self.blend, self.leader)
-        self.trainer = Trainer(settings, self.memory, self.network, self.blend, self.leader, self.ranker)
+        self.trainer = Trainer(settings, self.memory, self.network, self.blend, self.leader)
         self._looked: tuple[Moments, Look] | None = None
 
     @property

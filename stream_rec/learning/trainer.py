@@ -28,7 +28,7 @@ from stream_rec.models.items import item_vectors
 from stream_rec.models.leader import Leader
 from stream_rec.models.mixture import FLOOR
 from stream_rec.models.network import Network
-from stream_rec.ranking.ranker import Look, Ranker
+from stream_rec.ranking.ranker import Look
 from stream_rec.state.memory import Memory
 from stream_rec.state.moments import Moments
 
@@ -52,9 +52,7 @@ class StepOutcome:
 class Trainer:
     """Learns from batches of moments."""
 
-    def __init__(
-        self, settings: Settings, memory: Memory, network: Network, blend: Blend, leader: Leader, ranker: Ranker
-    ) -> None:
+    def __init__(self, settings: Settings, memory: Memory, network: Network, blend: Blend, leader: Leader) -> None:
         learning = settings.learning
         self._learning = learning
         self._seed = settings.worker.seed
@@ -62,7 +60,6 @@ class Trainer:
         self._network = network
         self._blend = blend
         self._leader = leader
-        self._ranker = ranker
         self._encoder = make_dense_optimiser(learning, network.encoder, weight_decay=learning.weight_decay)
         self._gate = make_dense_optimiser(learning, network.mixture, weight_decay=0.0)
         self._rows = make_row_optimiser(learning)
@@ -189,7 +186,7 @@ class Trainer:
         is_target_BK = (look.rows_BK == moments.item_B[:, None]) & (moments.item_B > 0)[:, None]
         weight_B, length_B = moments.target_weight_B, moments.history.lengths_B
         with torch.no_grad():
-            self._leader.observe(self._ranker.parts(look, moments), is_target_BK, weight_B, length_B)
+            self._leader.observe(look.parts_BKP, is_target_BK, weight_B, length_B)
         moment_BX = look.evidence.features_BX
         self._reranking.learn(
             Exams(look.first_BK, look.features_BKF, moment_BX, length_B, is_target_BK, weight_B), batch

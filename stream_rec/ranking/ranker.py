@@ -61,6 +61,7 @@ class Look:
     prior_BK: Tensor  # the part of it that the statistics say
     residual_BK: Tensor  # the encoder's logit, over its mean
     features_BKF: Tensor  # as they are, not standardised
+    parts_BKP: Tensor  # scores by each part: second stage, first stage, every statistic alone
 
 
 @dataclass
@@ -111,7 +112,8 @@ class Ranker:
         )
         shares_BKS = evidence.shares_at(catalogue.counts_HI, rows_BK)
         features_BKF = candidate_features(memory, moments, evidence, rows_BK, shares_BKS, prior_BK, residual_BK)
-        return Look(evidence, gate_BS, rows_BK, shares_BKS, first_BK, prior_BK, residual_BK, features_BKF)
+        parts_BKP = self._parts(moments, evidence, rows_BK, first_BK, prior_BK, shares_BKS, features_BKF)
+        return Look(evidence, gate_BS, rows_BK, shares_BKS, first_BK, prior_BK, residual_BK, features_BKF, parts_BKP)
 
     def _first_stage(
         self,
@@ -140,21 +142,28 @@ class Ranker:
         first_BK = first_BI.gather(1, rows_BK).masked_fill(empty_BK, float("-inf"))
         return rows_BK, prior_BK, residual_BI.gather(1, rows_BK), first_BK
 
-    def parts(self, look: Look, moments: Moments) -> Tensor:
-        """[B, K, P] scores of the candidates by each part: second stage, first stage, every statistic alone."""
-        second_BK = self._network.rescore(
-            look.first_BK, look.features_BKF, look.evidence.features_BX, moments.history.lengths_B
-        )
+    def _parts(
+        self,
+        moments: Moments,
+        evidence: Evidence,
+        rows_BK: Tensor,
+        first_BK: Tensor,
+        prior_BK: Tensor,
+        shares_BKS: Tensor,
+        features_BKF: Tensor,
+    ) -> Tensor:
+        """[B, K, P] scores of the candidates by each part."""
+        second_BK = self._network.rescore(first_BK, features_BKF, evidence.features_BX, moments.history.lengths_B)
         # What a statistic does not know is ordered by the mixture, far below what it does.
-        alone_BKS = torch.log(look.shares_BKS.clamp_min(1e-9)) + 1e-3 * look.prior_BK[:, :, None]
-        alone_BKS = alone_BKS.masked_fill((look.rows_BK == 0)[:, :, None], float("-inf"))
-        return torch.cat([second_BK[:, :, None], look.first_BK[:, :, None], alone_BKS], dim=2)
+        alone_BKS = torch.log(shares_BKS.clamp_min(1e-9)) + 1e-3 * prior_BK[:, :, None]
+        alone_BKS = alone_BKS.masked_fill((rows_BK == 0)[:, :, None], float("-inf"))
+        return torch.cat([second_BK[:, :, None], first_BK[:, :, None], alone_BKS], dim=2)
 
     @torch.no_grad()
     def order(self, look: Look, moments: Moments, list_length: int) -> Ranked:
         """The best ``list_length`` of the candidates."""
         if self._two_stages:
-            scores_BK = self._leader.scores(self.parts(look, moments), moments.history.lengths_B)
+            scores_BK = self._leader.scores(look.parts_BKP, moments.history.lengths_B)
         else:
             scores_BK = look.first_BK
         best = torch.topk(scores_BK, min(list_length, scores_BK.shape[1]), dim=1)
