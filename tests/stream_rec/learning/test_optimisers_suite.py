@@ -326,6 +326,7 @@ def test_lion_is_that_of_its_paper() -> None:
 
 @over_dense
 def test_dense_parameters_learn(name: str) -> None:
+    torch.manual_seed(0)
     module = nn.Linear(5, 1)
     optimiser = dense_optimiser(name, module, 0.0)
     inputs, target = some(64, 5), some(64, 5) @ torch.tensor([[1.0], [-1.0], [0.5], [0.0], [0.2]]) + 0.3
