@@ -187,7 +187,7 @@ class StateSettings(Section):
         default=1,
         description="An item gets a row at this many sightings; above 1 that holds for items of the catalogue, too.",
     )
-    history_length: Positive = Field(default=50, description="Newest interactions kept per user, read by attention.")
+    history_length: Positive = Field(default=120, description="Newest interactions kept per user.")
     max_seen_per_user: Positive = Field(
         default=2_000,
         description="Consumed items remembered per user, so as not to show them again; the oldest go first.",
@@ -249,6 +249,7 @@ class ModelSettings(Section):
         description="Architecture that reads the history; none leaves the statistics to themselves.",
     )
     dimension: int = Field(default=64, ge=8, le=1024, multiple_of=8, description="Width of embeddings and layers.")
+    history_length: Positive = Field(default=50, description="Newest of the interactions kept that the encoder reads.")
     num_layers: int = Field(default=2, ge=1, le=12, description="Layers of the encoder, where it has any.")
     num_heads: int = Field(
         default=2, ge=1, le=16, description="Attention heads, where the encoder has any; must divide model.dimension."

@@ -37,9 +37,14 @@ class Columns:
         return torch.where(is_column_E, columns_E, 0), is_column_E
 
 
-def choose_columns(moments: Moments, batch: int, num_rows: int, sampler: NegativeSampler, max_full: int) -> Columns:
-    """All items where there are at most ``max_full``, else a sample of negatives and the batch's own."""
-    items_BN = moments.history.items_BN
+def choose_columns(
+    moments: Moments, batch: int, num_rows: int, sampler: NegativeSampler, max_full: int, read_length: int
+) -> Columns:
+    """All items where there are at most ``max_full``, else a sample of negatives and the batch's own.
+
+    Of the histories the newest ``read_length``: what the encoder reads.
+    """
+    items_BN = moments.history.items_BN[:, :read_length]
     if num_rows - 1 <= max_full:
         everything = slice(0, num_rows)
         return Columns(everything, items_BN, everything, everything, num_rows, moments.item_B, None, None)

@@ -114,7 +114,12 @@ class Trainer:
         network, memory = self._network, self._memory
         self._rerank(moments, look, batch)
         columns = choose_columns(
-            moments, batch, memory.num_item_rows, self.sampler, self._learning.full_softmax_max_items
+            moments,
+            batch,
+            memory.num_item_rows,
+            self.sampler,
+            self._learning.full_softmax_max_items,
+            network.read_length,
         )
         features_RA = memory.catalogue.features_IA[columns.rows][:, : memory.catalogue.width]
         own_in_RD = network.item_in.weight_IW[columns.rows].clone().requires_grad_()

@@ -16,7 +16,7 @@ from stream_rec.models.base import Inputs
 from stream_rec.models.evidence import num_gate_features
 from stream_rec.models.items import RowTable, item_vectors
 from stream_rec.models.mixture import StatisticsMixture
-from stream_rec.models.registry import make_encoder
+from stream_rec.models.registry import make_encoder, read_length
 from stream_rec.models.second_stage import SecondStage, Standardiser
 from stream_rec.state.moments import Moments
 from stream_rec.state.statistics import SPARSE
@@ -33,6 +33,7 @@ class Network:
         start = settings.learning.row_accumulator_start
         self._seed = settings.worker.seed
         self.device = device
+        self.read_length = read_length(settings)
 
         def table(num_rows: int, width: int, std: float) -> RowTable:
             return RowTable(num_rows, width, std=std, accumulator_start=start, device=device)
@@ -76,17 +77,17 @@ class Network:
 
         ``users_BD`` are the users' vectors where they are to be learnt; left out, they are read from the table.
         """
-        history = moments.history
+        history, length = moments.history, self.read_length
         return Inputs(
             vectors_RD=vectors_RD,
-            items_BN=items_BN,
-            gaps_BN=moments.gaps_BN,
-            types_BN=history.types_BN,
-            situations_BN=history.situations_BN,
-            values_BN=history.values_BN,
+            items_BN=items_BN[:, :length],
+            gaps_BN=moments.gaps_BN[:, :length],
+            types_BN=history.types_BN[:, :length],
+            situations_BN=history.situations_BN[:, :length],
+            values_BN=history.values_BN[:, :length],
             users_BD=self.user_in.weight_IW[moments.user_B] if users_BD is None else users_BD,
-            lengths_B=history.lengths_B,
-            session_lengths_B=moments.session_lengths_B,
+            lengths_B=history.lengths_B.clamp(max=length),
+            session_lengths_B=moments.session_lengths_B.clamp(max=length),
             hours_B=moments.hour_B,
             weekdays_B=moments.weekday_B,
             slots_BC=moments.slots_BC,

@@ -43,9 +43,14 @@ def make_encoder(settings: Settings, device: torch.device) -> Encoder:
         torch.manual_seed(settings.worker.seed)
         encoder = ENCODERS[model.encoder](
             dimension=model.dimension,
-            history_length=state.history_length,
+            history_length=read_length(settings),
             num_layers=model.num_layers,
             num_heads=model.num_heads,
             num_context_buckets=state.num_context_buckets,
         )
     return encoder.to(device)
+
+
+def read_length(settings: Settings) -> int:
+    """Interactions that an encoder reads: no more than are kept."""
+    return min(settings.model.history_length, settings.state.history_length)

@@ -17,6 +17,7 @@ LEAST_SHARE = 1e-6
 DAY_S = 86_400.0
 FAR_KM = 20_000.0  # where a place is not known
 DISTRICT_KM = 3.0
+NUM_NEAR = 40  # newest interactions whose places are compared with those of the candidates
 
 
 def candidate_features(
@@ -82,7 +83,7 @@ def _near(memory: Memory, moments: Moments, rows_BK: Tensor) -> list[Tensor]:
 
     The position of an event itself is not read: it would give away where the user is about to have been.
     """
-    catalogue, items_BN = memory.catalogue, moments.history.items_BN
+    catalogue, items_BN = memory.catalogue, moments.history.items_BN[:, :NUM_NEAR]
     if not catalogue.has_places:
         return [torch.zeros(rows_BK.shape, device=rows_BK.device)] * 4
     theirs_BK3, past_BN3 = catalogue.places_I3[rows_BK], catalogue.places_I3[items_BN]

@@ -199,7 +199,7 @@ def test_columns_point_back_at_rows_targets_and_histories() -> None:
     learner = Learner(settings)
     learn(learner, rich(200))
     moments = learner.enter(rich(264)[200:])
-    columns = choose_columns(moments, 3, learner.memory.num_item_rows, learner.trainer.sampler, 0)
+    columns = choose_columns(moments, 3, learner.memory.num_item_rows, learner.trainer.sampler, 0, 999)
     assert isinstance(columns.rows, Tensor)
     assert isinstance(columns.items, Tensor)
     assert torch.equal(columns.rows[columns.items_BN], moments.history.items_BN)
