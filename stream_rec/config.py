@@ -197,7 +197,7 @@ class StateSettings(Section):
         description="Consumed items remembered over all users together; beyond it each user's oldest go.",
     )
     max_neighbours: Positive = Field(
-        default=128,
+        default=80,
         description="Neighbours kept per item in transitions and rules (in steps of 8); twice as many in the item-kNN.",
     )
     max_item_features: Positive = Field(

@@ -140,10 +140,10 @@ class Trainer:
         inputs = network.inputs(moments, vectors_RD, columns.items_BN, users_BD)
         with reduced(self._learning.precision, network.device):
             query_BD: Tensor = network.encoder(inputs)
-        probabilities_BC = self._probabilities(look, columns)
+        prior_BC = self._prior(look, columns)
         residual_BC = logits(query_BD.float(), outputs_CW)
-        loss, *of_parts = self._loss(moments, look, columns, probabilities_BC, residual_BC)
-        extra = self._extra_loss(inputs, columns, probabilities_BC, outputs_CW, batch)
+        loss, *of_parts = self._loss(moments, look, columns, prior_BC, residual_BC)
+        extra = self._extra_loss(inputs, columns, prior_BC, outputs_CW, batch)
         if extra is not None:
             loss = loss + EXTRA_WEIGHT * extra
         parameters = [*tables, *self._encoder.parameters, *self._gate.parameters]
@@ -154,7 +154,7 @@ class Trainer:
         return StepOutcome(loss, norm, sound, *of_parts)
 
     def _loss(
-        self, moments: Moments, look: Look, columns: Columns, probabilities_BC: Tensor, residual_BC: Tensor
+        self, moments: Moments, look: Look, columns: Columns, prior_BC: Tensor, residual_BC: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Statistics by themselves, and the encoder on top of them as they are: it learns what they leave over.
 
@@ -166,25 +166,27 @@ class Trainer:
         counts_HI = self._memory.statistics.popularity.counts_HI[:, : self._memory.num_item_rows]
         target_p_B = (self._network.mixture.gate(evidence) * evidence.target_shares(counts_HI, moments.item_B)).sum(1)
         with torch.no_grad():
-            out_BC = evidence.out_BI[:, columns.items]
-            prior_BC = probabilities_BC.clamp_min(FLOOR).log().masked_fill_(out_BC, float("-inf"))
             self._observe(moments, columns, prior_BC, residual_BC.detach())
             if columns.correction_C is not None:
-                prior_BC -= columns.correction_C
+                prior_BC = prior_BC - columns.correction_C
             # The target counts, whatever would keep it out of a list: an item's first event teaches, too.
-            prior_BC.scatter_(1, target_B1, target_p_B.detach().clamp_min(FLOOR).log()[:, None])
+            prior_BC = prior_BC.scatter(1, target_B1, target_p_B.detach().clamp_min(FLOOR).log()[:, None])
             # The gate has nothing to learn from what no statistic can know.
             listed_B = ~evidence.out_BI.gather(1, item_B1)[:, 0]
         statistics = mixture_loss(target_p_B, weight_B * listed_B)
         residual = softmax_loss(residual_BC + prior_BC, columns.target_B, weight_B)
         return statistics + residual, known(statistics, weight_B * listed_B), known(residual, weight_B)
 
-    def _probabilities(self, look: Look, columns: Columns) -> Tensor:
-        """[B, C] what the statistics say."""
+    def _prior(self, look: Look, columns: Columns) -> Tensor:
+        """[B, C] log of what the statistics say, -inf for what may not be listed."""
+        if columns.column_of_I is None and look.prior_BI is not None:
+            return look.prior_BI
         counts_HI = self._memory.statistics.popularity.counts_HI[:, : self._memory.num_item_rows]
-        return self._network.mixture.probabilities(
+        probabilities_BC = self._network.mixture.probabilities(
             look.gate_BS, look.evidence, counts_HI[:, columns.items], columns.column_of_I
         )
+        out_BC = look.evidence.out_BI[:, columns.items]
+        return probabilities_BC.clamp_min(FLOOR).log().masked_fill_(out_BC, float("-inf"))
 
     def _rerank(self, moments: Moments, look: Look, batch: int) -> None:
         """The parts are compared on what happened, then the second stage learns from it."""
@@ -198,7 +200,7 @@ class Trainer:
         )
 
     def _extra_loss(
-        self, inputs: Inputs, columns: Columns, probabilities_BC: Tensor, outputs_CW: Tensor, batch: int
+        self, inputs: Inputs, columns: Columns, prior_BC: Tensor, outputs_CW: Tensor, batch: int
     ) -> Tensor | None:
         """Loss of the encoder's further positions. What the statistics said at those times is gone: their mean over
         the batch stands for it, so that here, too, popularity is none of the encoder's business.
@@ -212,7 +214,7 @@ class Trainer:
             return None
         queries_ED, places_E, weight_E = extra
         target_E, is_column_E = columns.targets(places_E)
-        prior_C = probabilities_BC.mean(0).clamp_min(FLOOR).log()
+        prior_C = prior_BC.exp().mean(0).clamp_min(FLOOR).log()
         if columns.correction_C is not None:
             prior_C = prior_C - columns.correction_C
         return softmax_loss(logits(queries_ED.float(), outputs_CW) + prior_C, target_E, weight_E * is_column_E)

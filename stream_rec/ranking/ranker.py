@@ -58,9 +58,9 @@ class Look:
     rows_BK: Tensor
     shares_BKS: Tensor
     first_BK: Tensor  # first stage's score; -inf in empty places
-    prior_BK: Tensor  # the part of it that the statistics say
     residual_BK: Tensor  # the encoder's logit, over its mean
     features_BKF: Tensor  # as they are, not standardised
+    prior_BI: Tensor | None  # the statistics' over all items, -inf out of the list; None if there were several blocks
     parts_BKP: Tensor  # scores by each part: second stage, first stage, every statistic alone
 
 
@@ -107,13 +107,26 @@ class Ranker:
             self._first_stage(slice(start, start + block), moments, catalogue, evidence, gate_BS, query_BD)
             for start in range(0, len(moments), block)
         ]
+        *of_candidates, prior_BI = parts[0]
         rows_BK, prior_BK, residual_BK, first_BK = (
-            parts[0] if len(parts) == 1 else tuple(torch.cat(each) for each in zip(*parts, strict=True))
+            of_candidates
+            if len(parts) == 1
+            else (torch.cat(each) for each in zip(*(part[:-1] for part in parts), strict=True))
         )
         shares_BKS = evidence.shares_at(catalogue.counts_HI, rows_BK)
         features_BKF = candidate_features(memory, moments, evidence, rows_BK, shares_BKS, prior_BK, residual_BK)
         parts_BKP = self._parts(moments, evidence, rows_BK, first_BK, prior_BK, shares_BKS, features_BKF)
-        return Look(evidence, gate_BS, rows_BK, shares_BKS, first_BK, prior_BK, residual_BK, features_BKF, parts_BKP)
+        return Look(
+            evidence=evidence,
+            gate_BS=gate_BS,
+            rows_BK=rows_BK,
+            shares_BKS=shares_BKS,
+            first_BK=first_BK,
+            residual_BK=residual_BK,
+            features_BKF=features_BKF,
+            prior_BI=prior_BI if len(parts) == 1 else None,
+            parts_BKP=parts_BKP,
+        )
 
     def _first_stage(
         self,
@@ -123,8 +136,8 @@ class Ranker:
         evidence: Evidence,
         gate_BS: Tensor,
         query_BD: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Rows, prior, residual and first stage's score of the candidates of a block of moments."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Rows, prior, residual and first stage's score of the candidates of a block of moments; prior of all items."""
         evidence = evidence.of(block)
         weight_B1 = self._blend.weight(moments.history.lengths_B[block])[:, None]
         prior_BI = self._network.mixture.probabilities(gate_BS[block], evidence, catalogue.counts_HI)
@@ -140,7 +153,7 @@ class Ranker:
         empty_BK = rows_BK == 0
         prior_BK = prior_BI.gather(1, rows_BK).masked_fill(empty_BK, -30.0)
         first_BK = first_BI.gather(1, rows_BK).masked_fill(empty_BK, float("-inf"))
-        return rows_BK, prior_BK, residual_BI.gather(1, rows_BK), first_BK
+        return rows_BK, prior_BK, residual_BI.gather(1, rows_BK), first_BK, prior_BI
 
     def _parts(
         self,
