@@ -3,11 +3,14 @@
 One strict msgspec call decodes the usual record. Only what that call refuses goes through a second, lenient one
 that knows the harmless habits of real producers:
 
-- ids (``user_id``, ``item_id``, ``event_id``, ``session_id``) may be JSON integers and become their decimal string;
+- ids (``user_id``, ``item_id``, ``event_id``, ``session_id``, those in ``impressions``) may be JSON integers and become
+  their decimal string;
 - ``timestamp`` may be a float with an integral value (JavaScript and Spark write 1.5068e12). A fraction is refused:
   it is the mark of seconds, which would put the event into January 1970;
 - null in an optional field is the same as no field;
-- in ``context`` and ``attributes`` booleans become 1.0 and 0.0, and null, nested and non-finite values are dropped.
+- in ``context`` and ``attributes`` booleans become 1.0 and 0.0, and null, nested and non-finite values are dropped;
+- of ``impressions`` and ``prices`` what goes beyond ``decode.max_impressions`` is dropped, of the context's fields what
+  goes beyond ``decode.max_context_fields``.
 
 Everything else that is wrong with a known field is ``wrong_shape``; unknown fields are dropped. Of a duplicate key
 the last one counts (RFC 8259 leaves that open). A lone surrogate, a byte order mark and NaN are no JSON.
@@ -44,6 +47,8 @@ class _LenientEvent(msgspec.Struct):
     session_id: str | int | None = None
     value: float | None = None
     context: dict[str, Any] | None = None
+    impressions: list[str | int] | None = None
+    prices: list[float | None] | None = None
 
 
 class _LenientItem(msgspec.Struct):
@@ -65,6 +70,7 @@ class Decoder:
         self._min_timestamp_ms = settings.min_timestamp_ms
         self._max_future_ms = settings.max_future_ms
         self._max_context_fields = settings.max_context_fields
+        self._max_impressions = settings.max_impressions
         self._strict_event = msgspec.json.Decoder(Event).decode
         self._lenient_event = msgspec.json.Decoder(_LenientEvent).decode
         self._strict_item = msgspec.json.Decoder(Item).decode
@@ -93,9 +99,7 @@ class Decoder:
             else:
                 fault = self.event_fault(event, log_timestamp_ms)
                 if fault is None:
-                    if len(event.context) > self._max_context_fields:
-                        return msgspec.structs.replace(event, context=self._first_fields(event.context))
-                    return event
+                    return self.bounded(event)
         return Rejected(*fault, key, value, headers, origin)
 
     def item(
@@ -141,7 +145,28 @@ class Decoder:
             fault = self.id_fault("session_id", event.session_id)
         if fault is None and event.event_id:
             fault = self.id_fault("event_id", event.event_id)
+        if fault is None and (event.impressions or event.prices):
+            fault = self._shown_fault(event)
         return fault
+
+    def bounded(self, event: Event) -> Event:
+        """The event with no more context fields and impressions than are kept."""
+        if len(event.context) > self._max_context_fields:
+            event = msgspec.structs.replace(event, context=self._first_fields(event.context))
+        if len(event.impressions) > self._max_impressions:
+            first = slice(self._max_impressions)
+            event = msgspec.structs.replace(event, impressions=event.impressions[first], prices=event.prices[first])
+        return event
+
+    def _shown_fault(self, event: Event) -> Fault | None:
+        """Every id is looked at, those beyond the bound as well: half a list that is wrong is no list."""
+        for place, item_id in enumerate(event.impressions):
+            if fault := self.id_fault(f"impressions[{place}]", item_id):
+                return fault
+        num_shown, num_prices = len(event.impressions), len(event.prices)
+        if num_prices not in (0, num_shown):
+            return "wrong_shape", f"prices has {num_prices} entries, impressions {num_shown}"
+        return None
 
     def id_fault(self, name: str, value: str) -> Fault | None:
         """What is wrong with an id, or None: empty or blank, too long, or with a control character or surrogate."""
@@ -193,6 +218,8 @@ class Decoder:
             session_id=None if loose.session_id is None else str(loose.session_id),
             value=loose.value,
             context=flat_fields(loose.context or {}),
+            impressions=list(map(str, loose.impressions or ())),
+            prices=loose.prices or [],
         )
 
     def _decode_item(self, key: bytes | None, value: bytes) -> ItemUpdate | Fault:

@@ -27,6 +27,8 @@ EVENT_COLUMNS: dict[str, tuple[str, ...]] = {
     "value": ("value", "rating"),
     "event_id": ("event_id",),
     "session_id": ("session_id",),
+    "impressions": ("impressions",),
+    "prices": ("prices",),
 }
 ITEM_COLUMNS: dict[str, tuple[str, ...]] = {
     "item_id": ("item_id", "movieId"),
@@ -182,6 +184,24 @@ def words(values: list[Any]) -> list[list[str]]:
     return converted
 
 
+def id_lists(field: str, values: list[Any], faults: dict[int, Fault]) -> list[list[str]]:
+    """Lists of ids, from lists or from text with ``|`` between; of null none. One id alone may have become a number."""
+    converted: list[list[str]] = []
+    for index, value in enumerate(values):
+        parts = value if isinstance(value, list) else [] if _is_null(value) else str(_whole_id(value)).split("|")
+        of_row: dict[int, Fault] = {}
+        converted.append(ids(field, parts, of_row, required=True))
+        for place, (reason, detail) in of_row.items():
+            faults.setdefault(index, (reason, detail.replace(field, f"{field}[{place}]", 1)))
+    return converted
+
+
+def number_lists(values: list[Any]) -> list[list[float | None]]:
+    """Lists of finite numbers, from lists or from text with ``|`` between; None for whatever is no number."""
+    parts = [value if isinstance(value, list) else [] if _is_null(value) else str(value).split("|") for value in values]
+    return [list(map(_number, row)) for row in parts]
+
+
 def booleans(field: str, values: list[Any], faults: dict[int, Fault]) -> list[bool]:
     """Booleans, 0 and 1, or true, false, yes, no in any case; null is true."""
     converted = []
@@ -290,6 +310,10 @@ def _noted(column: str, index: int, value: Any, milliseconds: int | None, faults
         faults.setdefault(index, ("wrong_shape", f"{column} is {_show(value)}, expected a time"))
         return 0
     return milliseconds
+
+
+def _whole_id(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _show(value: Any) -> str:

@@ -8,6 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from consumers import file_columns
 from consumers.decode import Decoder, Fault
 from consumers.file_columns import EVENT_COLUMNS, ITEM_COLUMNS, Times, resolve_columns
@@ -90,6 +92,10 @@ class EventReader:
         events: list[Event | Rejected] = list(
             map(Event, users, items, types, moments_ms, event_ids, session_ids, values, self._contexts(batch))
         )
+        if "impressions" in found:
+            shown = file_columns.id_lists("impressions", columns[found["impressions"]], faults)
+            prices = file_columns.number_lists(columns[found["prices"]] if "prices" in found else nulls)
+            events = list(map(_with_shown, events, shown, prices))
         check = self._decoder.event_fault
         for index, event in enumerate(events):
             assert isinstance(event, Event)
@@ -97,6 +103,8 @@ class EventReader:
             if fault is not None:
                 origin = Origin(self._name, self._partition, first_row + index)
                 events[index] = rejected_row(batch, index, fault, origin)
+            elif event.impressions:
+                events[index] = self._decoder.bounded(event)
         return events
 
     def _contexts(self, batch: Batch) -> list[dict[str, Any]]:
@@ -108,6 +116,11 @@ class EventReader:
         if inner is not None or len(self._context_names) > limit:
             contexts = [dict(islice(context.items(), limit)) for context in contexts]
         return contexts
+
+
+def _with_shown(event: Event | Rejected, impressions: list[str], prices: list[float | None]) -> Event:
+    assert isinstance(event, Event)
+    return msgspec.structs.replace(event, impressions=impressions, prices=prices) if impressions else event
 
 
 def items_of(

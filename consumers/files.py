@@ -2,7 +2,8 @@
 
 A log is Parquet (extra ``files``), CSV or TSV, JSON lines, or MovieLens' ``ratings.csv`` and ``u.data``; text also
 as ``.gz``. Columns are those of the wire (``user_id item_id type timestamp value event_id session_id``), or
-recognised (``event``, ``event_type``; ``ts_ms``, ``ts``; MovieLens' names), or named by a mapping. Without a column
+recognised (``event``, ``event_type``; ``ts_ms``, ``ts``; MovieLens' names), or named by a mapping; ``impressions`` and
+``prices`` are lists, or text with ``|`` between. Without a column
 of types every event is a ``view``, and a ``rating`` where the value comes from a column of that name. All other
 columns become context. JSON lines that hold the four required wire fields are decoded exactly as from Kafka.
 """

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from stream_rec.settings_checks import DEFAULT_MAX_REQUEST_BYTES, not_passed_through, refuse
 from stream_rec.settings_learning import OptimiserSettings
+from stream_rec.settings_shown import ImpressionSettings
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -154,7 +155,7 @@ class KafkaSettings(Section):
         return table
 
 
-class DecodeSettings(Section):
+class DecodeSettings(ImpressionSettings, Section):
     """What counts as a usable record."""
 
     max_bytes: Positive = Field(default=65_536, description="A larger record is a dead letter (bytes).")

@@ -35,6 +35,8 @@ class Event(Struct, frozen=True, gc=False):
     session_id: str | None = None
     value: float | None = None
     context: dict[str, str | float] = field(default_factory=dict)
+    impressions: list[str] = field(default_factory=list)  # what was shown with it, the item among them, as it stood
+    prices: list[float | None] = field(default_factory=list)  # beside each of these; empty where there are none
 
 
 class Item(Struct, frozen=True):

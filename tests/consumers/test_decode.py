@@ -17,7 +17,9 @@ LOG_TIME_MS = 1_700_000_000_000
 ORIGIN = Origin("events", 2, 41)
 HEADERS = [("trace", b"\x01")]
 DAY_MS = 86_400_000
-DECODER = Decoder(DecodeSettings(max_bytes=4_096, max_id_length=40, max_future_ms=DAY_MS, max_context_fields=3))
+DECODER = Decoder(
+    DecodeSettings(max_bytes=4_096, max_id_length=40, max_future_ms=DAY_MS, max_context_fields=3, max_impressions=4)
+)
 SOUND = {"user_id": "u", "item_id": "i", "type": "view", "timestamp": LOG_TIME_MS}
 
 
@@ -73,6 +75,13 @@ BAD_EVENTS: list[tuple[str, bytes | None, str, str]] = [
     ("float user", event_bytes(user_id=4.5), "wrong_shape", "$.user_id"),
     ("list item", event_bytes(item_id=["i"]), "wrong_shape", "$.item_id"),
     ("integer type", event_bytes(type=3), "wrong_shape", "$.type"),
+    ("impressions as text", event_bytes(impressions="a|b"), "wrong_shape", "$.impressions"),
+    ("empty id shown", event_bytes(impressions=["a", ""]), "wrong_shape", "impressions[1] is empty"),
+    ("long id shown", event_bytes(impressions=["x" * 41, "a"]), "bad_id", "impressions[0]"),
+    ("bad id shown beyond the bound", event_bytes(impressions=[*"abcd", "\x07"]), "bad_id", "impressions[4]"),
+    ("a price too few", event_bytes(impressions=["a", "b"], prices=[1]), "wrong_shape", "prices has 1 entries"),
+    ("prices of nothing", event_bytes(prices=[1]), "wrong_shape", "impressions 0"),
+    ("text as a price", event_bytes(impressions=["a"], prices=["1"]), "wrong_shape", "$.prices"),
     ("text timestamp", event_bytes(timestamp="2023-11-14"), "wrong_shape", "$.timestamp"),
     ("boolean timestamp", event_bytes(timestamp=True), "wrong_shape", "$.timestamp"),
     ("fractional timestamp", event_bytes(timestamp=1_700_000_000.25), "wrong_shape", "fraction"),
@@ -280,3 +289,15 @@ def test_any_json_in_any_field_gives_an_event_that_can_be_encoded_or_a_rejection
 def test_any_json_in_any_item_field_never_raises(field: str, value: Any) -> None:
     result = decode_item(None, msgspec.json.encode({"item_id": "i", field: value}))
     assert isinstance(result, ItemUpdate) or result.reason in REASONS
+
+
+def test_what_was_shown_is_kept_in_its_order_up_to_the_bound() -> None:
+    event = decode(event_bytes(impressions=["b", "a", "b"], prices=[1, None, 2.5]))
+    assert isinstance(event, Event)
+    assert (event.impressions, event.prices) == (["b", "a", "b"], [1.0, None, 2.5])
+    loose = decode(event_bytes(impressions=[7, "a"], prices=None))
+    assert isinstance(loose, Event)
+    assert (loose.impressions, loose.prices) == (["7", "a"], [])
+    long = decode(event_bytes(impressions=list("abcde"), prices=[1, 2, 3, 4, 5]))
+    assert isinstance(long, Event)
+    assert (long.impressions, long.prices) == (list("abcd"), [1.0, 2.0, 3.0, 4.0])

@@ -15,7 +15,7 @@ from consumers.file_formats import BATCH_ROWS
 from consumers.files import open_log
 from stream_rec.config import DecodeSettings
 from stream_rec.errors import InputFileError, SettingsError
-from stream_rec.records import Event
+from stream_rec.records import Event, Rejected
 from tests.consumers.written_files import (
     TIME_MS,
     TWO_EVENTS,
@@ -148,6 +148,30 @@ def test_context_is_bounded(tmp_path: Path) -> None:
     (event,) = rows_of(open_log(path, settings=DecodeSettings(max_context_fields=2)))
     assert isinstance(event, Event)
     assert event.context == {"c1": 1.0, "c2": 2.0}
+
+
+def test_what_was_shown_is_a_list_or_text_with_bars_between(tmp_path: Path) -> None:
+    text = text_file(
+        tmp_path / "log.csv",
+        "user_id,item_id,ts,impressions,prices\nu,i,1,i|7|j,9.5||x\nu,i,2,7,3\nu,i,3,,\nu,i,4,i|j|,\nu,i,5,i|j,1\n",
+    )
+    first, one, nothing, empty_id, short = rows_of(open_log(text, settings=DecodeSettings(max_impressions=2)))
+    assert isinstance(first, Event)
+    assert isinstance(one, Event)
+    assert isinstance(nothing, Event)
+    assert (first.impressions, first.prices, first.context) == (["i", "7"], [9.5, None], {})
+    assert (one.impressions, one.prices) == (["7"], [3.0])
+    assert (nothing.impressions, nothing.prices) == ([], [])
+    assert isinstance(empty_id, Rejected)
+    assert empty_id.reason == "wrong_shape"
+    assert isinstance(short, Rejected)
+    assert "prices has 1 entries, impressions 2" in short.detail
+    columns = {"user_id": ["u"], "item_id": ["i"], "ts": [1], "shown": [[7, 8]], "cost": [[1, None]]}
+    mapped = rows_of(
+        open_log(parquet_file(tmp_path / "log.parquet", columns), {"impressions": "shown", "prices": "cost"})
+    )
+    assert isinstance(mapped[0], Event)
+    assert (mapped[0].impressions, mapped[0].prices) == (["7", "8"], [1.0, None])
 
 
 def test_movielens_files_are_recognised(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from stream_rec.evaluation.study.answers import Stake
 from stream_rec.evaluation.study.plan import ALL_ACTIONS, OFF_POLICY, StreamSpec
 from stream_rec.records import Event
 
-IMPRESSIONS, PRICES, PROPENSITY = "impressions", "prices", "propensity"  # fields of the context
+PROPENSITY = "propensity"  # field of the context
 UNIFORM = "uniform"
 TOP = 10  # a policy draws one of so many first items of its order, each as likely
 
@@ -41,11 +41,11 @@ def choices_of(spec: StreamSpec, max_items: int) -> Choices | None:
 
 
 class Shown:
-    """The items that were shown with an event that counts, ``|`` between them in its context's ``impressions``."""
+    """The impressions of an event that counts."""
 
     def of(self, event: Event, weight: float) -> tuple[str, ...] | None:
         """As ``Choices``."""
-        items = tuple(dict.fromkeys(_parts(event, IMPRESSIONS)))
+        items = tuple(dict.fromkeys(event.impressions))
         return items if items and weight > 0 else None
 
     def take(self, event: Event) -> None:
@@ -129,16 +129,16 @@ class AsShown:
 
 
 class CheapestFirst:
-    """By the price beside each item (the context's ``prices``); those without one last, equals as they were shown."""
+    """By the price beside each item; those without one last, equals as they were shown."""
 
     def play(self, turns: Sequence[Turn], k: int) -> list[list[str]]:
         """As ``Player``."""
         lists = []
         for turn in turns:
-            shown, prices = _parts(turn.event, IMPRESSIONS), _parts(turn.event, PRICES)
-            price_of = {item: _number(price) for item, price in zip(shown, prices, strict=False)}
-            among = turn.among or ()
-            lists.append([among[place] for place in _by_score([-price_of.get(item, float("inf")) for item in among])])
+            event, among = turn.event, turn.among or ()
+            price_of = dict(zip(event.impressions, event.prices, strict=False))
+            prices = [float("inf") if (price := price_of.get(item)) is None else price for item in among]
+            lists.append([among[place] for place in _by_score([-price for price in prices])])
         return lists
 
 
@@ -161,18 +161,3 @@ def choosing_player(name: str, bounds: Bounds, seed: int) -> Player:
 def _by_score(scores: Sequence[float]) -> list[int]:
     """Places, the highest score first; a stable sort leaves equals as they are."""
     return sorted(range(len(scores)), key=lambda place: -scores[place])
-
-
-def _parts(event: Event, field: str) -> list[str]:
-    text = event.context.get(field)
-    if text is None:
-        return []
-    # One id alone may have been read as a number.
-    return str(int(text) if isinstance(text, float) and text.is_integer() else text).split("|")
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("inf")

@@ -250,8 +250,8 @@ def test_lists_that_were_shown_are_put_in_order_again(tmp_path: Path, study: Cal
         others = [f"i{draw.randrange(60)}" for _ in range(6)]
         place = min(draw.randrange(7), draw.randrange(7))
         items = [*others[:place], row["item_id"], *others[place:]]
-        impressions = {"impressions": "|".join(items), "prices": "|".join("9" for _ in items)} if number % 3 else {}
-        events.append(row | {"type": "click", "context": impressions})
+        shown = {"impressions": items, "prices": [9 for _ in items]} if number % 3 else {}
+        events.append(row | {"type": "click"} | shown)
     stream = f"{json_lines(tmp_path / 'shown.jsonl', events)},rerank"
     figures = study([stream], ["model", "position-only", "price-only", "popularity", "item-knn", "sasrec"])["shown"]
 
