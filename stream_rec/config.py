@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from stream_rec.settings_checks import DEFAULT_MAX_REQUEST_BYTES, not_passed_through, refuse
 from stream_rec.settings_learning import OptimiserSettings
 from stream_rec.settings_shown import ImpressionSettings
+from stream_rec.settings_statistics import StatisticsSettings
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -174,7 +175,7 @@ class DecodeSettings(ImpressionSettings, Section):
     )
 
 
-class StateSettings(Section):
+class StateSettings(StatisticsSettings, Section):
     """What is remembered, and the bound of each thing that grows."""
 
     max_users: Positive = Field(
@@ -199,7 +200,8 @@ class StateSettings(Section):
     )
     max_neighbours: Positive = Field(
         default=80,
-        description="Neighbours kept per item in transitions and rules (in steps of 8); twice as many in the item-kNN.",
+        description="Neighbours kept per item in transitions and rules, items per value of a context (in steps of 8); "
+        "twice as many in the item-kNN.",
     )
     max_item_features: Positive = Field(
         default=16, description="Hashed attributes kept per item (categories, tags, title words, price band, …)."
@@ -220,23 +222,6 @@ class StateSettings(Section):
     )
     num_context_buckets: int = Field(
         default=4_096, ge=2, description="Rows of the hashed table of context values; the first stands for none."
-    )
-    popularity_half_lives_s: list[PositiveFloat] = Field(
-        default=[300.0, 1_200.0, 7_200.0, 43_200.0, 345_600.0],
-        min_length=1,
-        description="Half-lives of the decayed popularity statistics (s); one that never decays is added.",
-    )
-    transition_half_lives_s: list[PositiveFloat] = Field(
-        default=[86_400.0, 5_184_000.0],
-        min_length=2,
-        max_length=2,
-        description="Half-lives of the transitions from one item to the next (s): a fast one and a slow one.",
-    )
-    rule_half_life_s: PositiveFloat = Field(
-        default=2_592_000.0, description="Half-life of the sequential rules, which look five items back (s)."
-    )
-    knn_half_life_s: PositiveFloat = Field(
-        default=5_184_000.0, description="Half-life of what the item-kNN counts as taken together (s)."
     )
 
 

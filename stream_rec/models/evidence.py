@@ -61,17 +61,14 @@ class Evidence:
         named = [part_BE.sum(1) for part_BE in named_BE.split_with_sizes(self.widths, dim=1)]
         return torch.stack([*popular_HB.unbind(), self.uniform_B, *named], dim=1)
 
-    def shares_at(self, counts_HI: Tensor, rows_BK: Tensor) -> Tensor:
-        """[B, K, S] what each statistic gives K distinct items a moment; row 0 gets nothing of use."""
+    def shares_at(self, counts_HI: Tensor, rows_BK: Tensor, place_BI: Tensor) -> Tensor:
+        """[B, K, S] what each statistic gives K distinct items a moment; row 0 gets nothing of use.
+
+        ``place_BI`` says where each item row is among them, K where it is not.
+        """
         num_moments, num_candidates = rows_BK.shape
         num_half_lives = counts_HI.shape[0]
         num_statistics = num_half_lives + 1 + len(self.widths)
-        # Where each item row is among the candidates: K where it is none.
-        place_BI = torch.full(
-            (num_moments, counts_HI.shape[1]), num_candidates, dtype=torch.int32, device=rows_BK.device
-        )
-        order_K = torch.arange(num_candidates, dtype=torch.int32, device=rows_BK.device)
-        place_BI.scatter_(1, rows_BK, order_K.expand_as(rows_BK))
         shares_BX = torch.zeros(num_moments, (num_candidates + 1) * num_statistics, device=rows_BK.device)
         statistic_E = torch.repeat_interleave(
             torch.arange(len(self.widths), device=rows_BK.device) + num_half_lives + 1,

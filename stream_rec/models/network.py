@@ -21,7 +21,7 @@ from stream_rec.models.second_stage import SecondStage, Standardiser
 from stream_rec.state.moments import Moments
 from stream_rec.state.statistics import SPARSE
 
-NUM_OTHER_FEATURES = 16  # of a candidate, besides one share per statistic
+NUM_OTHER_FEATURES = 17  # of a candidate, besides one share per statistic
 TABLES = ("item_in", "item_out", "user_in", "attribute_in", "attribute_out")
 
 

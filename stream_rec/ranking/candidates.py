@@ -51,6 +51,14 @@ def gather_candidates(
     return torch.where(kept.values < rows_BQ.shape[1], rows_BQ.gather(1, kept.indices), 0)
 
 
+def places(rows_BK: Tensor, num_rows: int) -> Tensor:
+    """[B, I] where each item row is among the candidates, K where it is none; int32 for its width."""
+    num_moments, num_candidates = rows_BK.shape
+    place_BI = torch.full((num_moments, num_rows), num_candidates, dtype=torch.int32, device=rows_BK.device)
+    order_K = torch.arange(num_candidates, dtype=torch.int32, device=rows_BK.device)
+    return place_BI.scatter_(1, rows_BK, order_K.expand_as(rows_BK))
+
+
 def _top_entries(items_BE: Tensor, shares_BE: Tensor, place_BI: Tensor, unplaced: int) -> Tensor:
     """[B, n] items with the largest sums of shares. ``place_BI`` is scratch: it is left as it was."""
     order_BE = torch.arange(items_BE.shape[1], dtype=torch.int32, device=items_BE.device).expand_as(items_BE)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from stream_rec.models.evidence import Evidence
 from stream_rec.state.memory import Memory
 from stream_rec.state.moments import Moments
 
@@ -23,13 +22,16 @@ NUM_NEAR = 40  # newest interactions whose places are compared with those of the
 def candidate_features(
     memory: Memory,
     moments: Moments,
-    evidence: Evidence,
     rows_BK: Tensor,
+    place_BI: Tensor,
     shares_BKS: Tensor,
     prior_BK: Tensor,
     residual_BK: Tensor,
 ) -> Tensor:
-    """[B, K, F] what is known of each candidate at its moment, not standardised yet. Empty places hold anything."""
+    """[B, K, F] what is known of each candidate at its moment, not standardised yet. Empty places hold anything.
+
+    ``place_BI`` says where each item row is among the candidates, K where it is none.
+    """
     since_first_BK, since_last_BK = memory.statistics.ages.since(rows_BK, moments.clock_B)
     counts_I = memory.statistics.popularity.counts_HI[-1]
     order_BK = torch.argsort(torch.argsort(-prior_BK, dim=1), dim=1)
@@ -41,7 +43,8 @@ def candidate_features(
             torch.log1p(since_first_BK.float()),
             torch.log1p(since_last_BK.float()),
             torch.log1p(counts_I[rows_BK]),
-            *_own_past(moments, rows_BK, evidence.out_BI.shape[1]),
+            memory.statistics.kinds.log_lifts(moments, rows_BK, place_BI),
+            *_own_past(moments, rows_BK, place_BI),
             *_alike(memory, moments, rows_BK),
             *_near(memory, moments, rows_BK),
         ],
@@ -52,15 +55,12 @@ def candidate_features(
     return torch.nan_to_num(features_BKF, nan=0.0, posinf=30.0, neginf=-30.0)
 
 
-def _own_past(moments: Moments, rows_BK: Tensor, num_rows: int) -> list[Tensor]:
+def _own_past(moments: Moments, rows_BK: Tensor, place_BI: Tensor) -> list[Tensor]:
     """How often the user had each candidate, how long ago and how many interactions back; at what hour beside now."""
     items_BN = moments.history.items_BN
     num_moments, length = items_BN.shape
     num_candidates = rows_BK.shape[1]
     device = rows_BK.device
-    place_BI = torch.full((num_moments, num_rows), num_candidates, dtype=torch.int32, device=device)
-    order_K = torch.arange(num_candidates, dtype=torch.int32, device=device)
-    place_BI.scatter_(1, rows_BK, order_K.expand_as(rows_BK).contiguous())
     place_BN = torch.where(items_BN > 0, place_BI.gather(1, items_BN).long(), num_candidates)
     lag_N = torch.arange(length, device=device).expand(num_moments, -1).contiguous()
     wide = (num_moments, num_candidates + 1)

@@ -20,7 +20,7 @@ from stream_rec.models.evidence import Evidence, gather_evidence
 from stream_rec.models.leader import Leader
 from stream_rec.models.mixture import FLOOR
 from stream_rec.models.network import Network
-from stream_rec.ranking.candidates import ATTENTION, FIRST_STAGE, STATISTICS, gather_candidates
+from stream_rec.ranking.candidates import ATTENTION, FIRST_STAGE, STATISTICS, gather_candidates, places
 from stream_rec.ranking.features import candidate_features
 from stream_rec.state.memory import Memory
 from stream_rec.state.moments import Moments
@@ -32,12 +32,13 @@ REASONS = (
     "follows your last items",
     "goes with what you had",
     "people with your history took it",
+    "popular with people like you",
     "you had it before",
     "fits your history",
 )
 # Which reason each sparse statistic is; popularity is 0, and so is uniform.
-SPARSE_REASONS = {"transitions fast": 1, "transitions slow": 1, "rules": 1, "item kNN": 2, "session kNN": 3}
-OWN, BY_ATTENTION = 4, 5
+SPARSE_REASONS = {"transitions fast": 1, "transitions slow": 1, "rules": 1, "item kNN": 2, "session kNN": 3, "kind": 4}
+OWN, BY_ATTENTION = 5, 6
 
 
 @dataclass
@@ -113,8 +114,9 @@ class Ranker:
             if len(parts) == 1
             else (torch.cat(each) for each in zip(*(part[:-1] for part in parts), strict=True))
         )
-        shares_BKS = evidence.shares_at(catalogue.counts_HI, rows_BK)
-        features_BKF = candidate_features(memory, moments, evidence, rows_BK, shares_BKS, prior_BK, residual_BK)
+        place_BI = places(rows_BK, catalogue.barred_I.shape[0])
+        shares_BKS = evidence.shares_at(catalogue.counts_HI, rows_BK, place_BI)
+        features_BKF = candidate_features(memory, moments, rows_BK, place_BI, shares_BKS, prior_BK, residual_BK)
         parts_BKP = self._parts(moments, evidence, rows_BK, first_BK, prior_BK, shares_BKS, features_BKF)
         return Look(
             evidence=evidence,

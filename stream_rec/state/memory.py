@@ -132,6 +132,7 @@ class Memory:
     ) -> Moments:
         time_s = seconds(events)
         whole_s = np.floor(time_s).astype(np.int64)
+        slots = self.context.slots(events)
         item_B, clock_B = self._to_device(items), self._to_device(whole_s - TIME_ORIGIN_S)
         type_B, situation_B = self._to_device(event_types(events)), self._to_device(self.context.situations(events))
         value_B = self._to_device(value_buckets(events))
@@ -151,7 +152,8 @@ class Memory:
             type_B=type_B,
             situation_B=situation_B,
             value_B=value_B,
-            slots_BC=self._to_device(self.context.slots(events)),
+            slots_BC=self._to_device(slots),
+            num_slots=int((slots > 0).sum(1).max()),
             hour_B=self._to_device(whole_s % DAY_S // 3600),
             weekday_B=self._to_device((whole_s // DAY_S + 3) % 7),  # the epoch was a Thursday
             history=history,

@@ -34,6 +34,7 @@ class Moments:
     situation_B: Tensor
     value_B: Tensor  # bucket of the event's own value: for its history only, the moment before does not know it
     slots_BC: Tensor
+    num_slots: int  # host: of these, how many any of the moments uses; they are the first ones
     hour_B: Tensor  # 0–23, UTC
     weekday_B: Tensor  # 0–6
     history: History  # as the event found it

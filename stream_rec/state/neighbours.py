@@ -27,22 +27,36 @@ WAYS = 8
 class Neighbours:
     """``neighbours_IM`` with weights in the frame of a landmark, one weight for each half-life."""
 
-    def __init__(self, capacity: int, max_neighbours: int, half_lives_s: list[float], device: torch.device) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        max_neighbours: int,
+        half_lives_s: list[float],
+        device: torch.device,
+        *,
+        num_neighbours: int | None = None,
+    ) -> None:
+        """``num_neighbours`` is the largest number of a neighbour, where it is not an item that has a row itself."""
         self.landmark = Landmark(half_lives_s, device)
         self._num_sets = max(1, max_neighbours // WAYS)
+        self._num_numbers = (capacity if num_neighbours is None else num_neighbours) + 1
         width = self._num_sets * WAYS
         self.neighbours_IM = zeros(capacity + 1, width, dtype=torch.int32, device=device)
         self.weights_WIM = zeros(len(half_lives_s), capacity + 1, width, device=device)
         # How often each item was counted, in the same frame: what a cosine divides by.
         self.mass_WI = zeros(len(half_lives_s), capacity + 1, device=device)
 
-    def rebase(self, newest_s: float) -> None:
-        """Move the landmark where it must; before ``count`` and ``update`` of a batch."""
+    def rebase(self, newest_s: float) -> list[float] | None:
+        """Move the landmark where it must; before ``count`` and ``update`` of a batch.
+
+        What else is kept in its frame is to be multiplied with what is returned, by half-life, if anything is.
+        """
         factors = self.landmark.rebase(newest_s)
         if factors is not None:
             factors_W = torch.tensor(factors, device=self.mass_WI.device)
             self.weights_WIM *= factors_W[:, None, None]
             self.mass_WI *= factors_W[:, None]
+        return factors
 
     def count(self, item_B: Tensor, time_B: Tensor, weight_B: Tensor) -> None:
         """Count items as such; weight 0 and row 0 count for nothing."""
@@ -56,8 +70,8 @@ class Neighbours:
         weight_P = weight_P * ((row_P > 0) & (neighbour_P > 0))
         set_P = self._set(neighbour_P)
         # Pairs that fall together are summed into the first of their run; those of one set of places stand together.
-        num_rows = self.mass_WI.shape[1]
-        key_P, order_P = torch.sort((row_P * self._num_sets + set_P) * num_rows + neighbour_P)
+        num_numbers = self._num_numbers
+        key_P, order_P = torch.sort((row_P * self._num_sets + set_P) * num_numbers + neighbour_P)
         row_P, neighbour_P, set_P = row_P[order_P], neighbour_P[order_P], set_P[order_P]
         weight_WP = self.landmark.weights(time_P[order_P]) * weight_P[order_P]
         is_first_P = starts_run(key_P)
@@ -78,7 +92,7 @@ class Neighbours:
 
         # 2. New ones replace the weakest: the r-th new one of a set takes its r-th weakest place.
         new_P = live_P & ~known_P
-        starts_set_P = starts_run(key_P // num_rows)
+        starts_set_P = starts_run(key_P // num_numbers)
         num_new_P = torch.cumsum(new_P, 0)
         before_P = torch.cummax(torch.where(starts_set_P, num_new_P - new_P.long(), 0), 0).values
         rank_P = num_new_P - 1 - before_P
@@ -105,11 +119,15 @@ class Neighbours:
     def forget_items(self, rows: list[int]) -> None:
         """Retired rows lose their neighbours and are nobody's neighbour. One pass over the table."""
         rows_R = torch.tensor(rows, dtype=torch.int64, device=self.mass_WI.device)
-        is_gone_I = torch.zeros(self.mass_WI.shape[1], dtype=torch.bool, device=self.mass_WI.device)
-        is_gone_I[rows_R] = True
         self.mass_WI[:, rows_R] = 0.0
         self.weights_WIM[:, rows_R] = 0.0
-        self.weights_WIM.masked_fill_(is_gone_I[self.neighbours_IM.long()][None], 0.0)
+        self.forget_neighbours(rows)
+
+    def forget_neighbours(self, numbers: list[int]) -> None:
+        """What has these numbers is nobody's neighbour any more. One pass over the table."""
+        is_gone = torch.zeros(self._num_numbers, dtype=torch.bool, device=self.mass_WI.device)
+        is_gone[torch.tensor(numbers, dtype=torch.int64, device=self.mass_WI.device)] = True
+        self.weights_WIM.masked_fill_(is_gone[self.neighbours_IM.long()][None], 0.0)
 
     def state(self, num_rows: int) -> dict[str, Any]:
         """All of it for item rows below ``num_rows``."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from stream_rec.config import StateSettings
 from stream_rec.state.ages import Ages
 from stream_rec.state.histories import Histories
+from stream_rec.state.kinds import Kinds
 from stream_rec.state.moments import Moments
 from stream_rec.state.neighbours import Neighbours
 from stream_rec.state.popularity import Popularity
@@ -39,6 +40,7 @@ SPARSE = (
     "own frequent",
     "own recent",
     "own by hour",
+    "kind",
 )
 
 
@@ -60,6 +62,7 @@ class Statistics:
         self.transitions = Neighbours(state.max_items, width, state.transition_half_lives_s, device)
         self.rules = Neighbours(state.max_items, width, [state.rule_half_life_s], device)
         self.together = Neighbours(state.max_items, 2 * width, [state.knn_half_life_s], device)
+        self.kinds = Kinds(state.num_context_buckets, state.max_items, width, state.kind_half_life_s, device)
         self.ages = Ages(state.max_items, device)
         self.visitors = Visitors(state.max_items, 64, device)
         self._tables = {"transitions": self.transitions, "rules": self.rules, "together": self.together}
@@ -88,6 +91,7 @@ class Statistics:
         )
         self.together.count(item_B, time_B, weight_B)
         self.together.update(*(torch.cat(both) for both in zip(forth, back, strict=True)))
+        self.kinds.update(moments)
         self.ages.update(item_B, moments.clock_B, weight_B)
         self.visitors.append(moments.items, moments.counts, moments.user_B, turn_B, moments.clock_B)
 
@@ -104,6 +108,7 @@ class Statistics:
             self._item_knn(past_BN[:, :NUM_KNN_LAGS]),
             self._session_knn(moments, histories),
             *self._own(moments, repeats=repeats),
+            Reading(*self.kinds.read(moments, seen_from_B)),
         ]
 
     def _transitions(self, moments: Moments, seen_from_B: Tensor) -> list[Reading]:
@@ -187,6 +192,7 @@ class Statistics:
             table.forget_items(rows)
         self.visitors.forget_items(rows)
         self.ages.forget_items(rows)
+        self.kinds.forget_items(rows)
 
     def state(self, num_items: int) -> dict[str, Any]:
         """All of it for item rows below ``num_items``."""
@@ -194,6 +200,7 @@ class Statistics:
             "popularity": self.popularity.state(num_items),
             "visitors": self.visitors.state(num_items),
             "ages": self.ages.state(num_items),
+            "kinds": self.kinds.state(num_items),
             **{name: table.state(num_items) for name, table in self._tables.items()},
         }
 
@@ -202,6 +209,7 @@ class Statistics:
         self.popularity.load_state(state["popularity"])
         self.visitors.load_state(state["visitors"])
         self.ages.load_state(state["ages"])
+        self.kinds.load_state(state["kinds"])
         for name, table in self._tables.items():
             table.load_state(state[name])
 

@@ -187,7 +187,7 @@ def test_a_port_that_is_no_service_link_is_a_misspelt_setting():
     ("text", "expected"),
     [
         ("worker = 5", "worker = 5"),
-        ("[[state]]\na = 1", "this is a table of settings; allowed in it: max_users"),
+        ("[[state]]\na = 1", "this is a table of settings; allowed in it: popularity_half_lives_s"),
         ("[kafka]\nclient = 3", "kafka.client = 3"),
         ("[kafka]\nbootstrap_servers = 'a:1'", "allowed: list of text"),
         ("[learning]\nevent_weights = {view = -1}", "learning.event_weights.view = -1"),

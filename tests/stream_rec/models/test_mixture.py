@@ -26,9 +26,9 @@ from tests.stream_rec.state.worlds import CPU, event, tiny
 HALF_LIVES_S = [300.0, 86_400.0, math.inf]
 TRANSITION_HALF_LIFE_S = 3_600.0
 HISTORY_LENGTH = 3
-UNIFORM, FOLLOWS, ITEM_KNN, SESSION_KNN, FREQUENT, RECENT = 3, 4, 7, 8, 9, 10
-NUM_STATISTICS = 12
-IN_BATCHES = (ITEM_KNN, SESSION_KNN)  # what they count of a batch is seen after it
+UNIFORM, FOLLOWS, ITEM_KNN, SESSION_KNN, FREQUENT, RECENT, KIND = 3, 4, 7, 8, 9, 10, 12
+NUM_STATISTICS = 13
+IN_BATCHES = (ITEM_KNN, SESSION_KNN, KIND)  # what they count of a batch is seen after it
 WEIGHTS = {"impression": 0.0, "purchase": 2.5}
 # What is left of a weight after 60 half-lives: below about 66 a statistic counts as empty.
 LEAST_MASS = 1e-18
@@ -269,8 +269,8 @@ def test_what_the_user_had_counts_only_where_repeats_are_allowed() -> None:
     with_repeats = gather_evidence(memory, moments)
     memory.allows_repeats = False
     without = gather_evidence(memory, moments)
-    assert with_repeats.usable_BS[:, FREQUENT:].tolist() == [[False] * 3, [True] * 3, [True] * 3]
-    assert not without.usable_BS[:, FREQUENT:].any()
+    assert with_repeats.usable_BS[:, FREQUENT:KIND].tolist() == [[False] * 3, [True] * 3, [True] * 3]
+    assert not without.usable_BS[:, FREQUENT:KIND].any()
 
 
 def test_a_history_of_retired_items_leaves_no_mass_to_lose() -> None:
@@ -279,7 +279,7 @@ def test_a_history_of_retired_items_leaves_no_mass_to_lose() -> None:
     memory.update(moments)
     memory.histories.forget_items([memory.items.row("a")], memory.users.high_water)
     evidence = evidence_of(memory, memory.looking([event("u1", "?", 2)]))
-    assert not evidence.usable_BS[0, FREQUENT:].any()
+    assert not evidence.usable_BS[0, FREQUENT:KIND].any()
     with torch.no_grad():
         gate_BS = StatisticsMixture(len(HALF_LIVES_S)).gate(evidence)
     listed_I = ~evidence.out_BI[0]

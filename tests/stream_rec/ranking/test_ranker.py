@@ -210,6 +210,21 @@ def test_reasons_say_what_speaks_for_the_item() -> None:
     assert (favourite.item_id, favourite.reasons) == ("i9", ["fits your history"])
 
 
+def test_a_user_without_history_gets_what_is_popular_with_people_of_his_kind() -> None:
+    """Phones take i0 to i4, desks i5 to i9, everybody only once: nothing but the device tells them apart."""
+
+    def seen_by(number: int, device: str) -> Event:
+        item = number * 7 % 5 + (5 if device == "desk" else 0)
+        return Event(f"u{number}", f"i{item}", "click", START_MS + 1000 * number, context={"device": device})
+
+    learner = Learner(small_settings(state={"max_users": 2_000}))
+    learn(learner, [seen_by(number, ("phone", "desk")[number % 2]) for number in range(1_024)])
+    for device, own in (("phone", {f"i{n}" for n in range(5)}), ("desk", {f"i{n}" for n in range(5, 10)})):
+        (ranked,) = learner.rank([seen_by(5_000, device)])
+        assert {item.item_id for item in ranked[:5]} == own
+        assert ranked[0].reasons == ["popular with people like you"]
+
+
 # -- law 1 ---------------------------------------------------------------------------------------------------------
 
 
