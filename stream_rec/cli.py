@@ -194,6 +194,10 @@ def replay(
     allow_repeats: Annotated[
         bool, typer.Option("--allow-repeats", help="What a user has had may be recommended again.")
     ] = False,
+    explore: Annotated[
+        bool,
+        typer.Option("--explore", help="Draw places for new items in published lists, as ranking.explore_share says."),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Write one JSON line an event, in the log's order, with the list before it.")
     ] = None,
@@ -230,6 +234,7 @@ def replay(
         items_mapping=item_columns,
         speed=speed,
         allow_repeats=allow_repeats,
+        explore=explore,
         out=out,
         lists=lists.value,
         to_kafka=to_kafka,

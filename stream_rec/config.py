@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from stream_rec.settings_checks import DEFAULT_MAX_REQUEST_BYTES, not_passed_through, refuse
+from stream_rec.settings_exploration import ExplorationSettings
 from stream_rec.settings_learning import OptimiserSettings
 from stream_rec.settings_shown import ImpressionSettings
 from stream_rec.settings_statistics import StatisticsSettings
@@ -287,7 +288,7 @@ class LearningSettings(OptimiserSettings, Section):
     num_popular_negatives: Positive = Field(default=256, description="Shared negatives of a batch drawn by popularity.")
 
 
-class RankingSettings(Section):
+class RankingSettings(ExplorationSettings, Section):
     """What is published."""
 
     list_length: int = Field(default=20, gt=0, le=1000, description="Items of a list (K).")

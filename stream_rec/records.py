@@ -5,7 +5,7 @@ Field names are those of the wire. Times are milliseconds since the epoch, UTC.
 
 from __future__ import annotations
 
-from msgspec import Struct, field
+from msgspec import UNSET, Struct, UnsetType, field
 
 
 class Position(Struct, frozen=True, order=True):
@@ -118,13 +118,20 @@ class Polled(Struct):
         return len(self.received) + len(self.rejected) + len(self.item_updates)
 
 
+EXPLORED = "new, shown to find out"  # the reason of a place that was drawn, not earned
+
+
 class RankedItem(Struct, frozen=True):
-    """One place of a list. ``rank`` starts at 1; ``reasons`` say in short words where the score came from."""
+    """One place of a list. ``rank`` starts at 1; ``reasons`` say in short words where the score came from.
+
+    ``propensity``: how likely this item was at this place, given the places above it; only in lists that explore.
+    """
 
     item_id: str
     score: float
     rank: int
     reasons: list[str] = field(default_factory=list)
+    propensity: float | UnsetType = UNSET
 
 
 class CausedBy(Struct, frozen=True):

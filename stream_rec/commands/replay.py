@@ -35,6 +35,7 @@ def main(
     items_mapping: dict[str, str],
     speed: float | None,
     allow_repeats: bool,
+    explore: bool,
     out: Path | None,
     lists: str,
     to_kafka: bool,
@@ -54,7 +55,7 @@ def main(
         return _play_to_kafka(settings, logs, catalogue, speed, limit, num_rows, quiet)
     if report_json and not report_json.absolute().parent.is_dir():
         raise SettingsError(f"--report-json {report_json}: there is no folder {report_json.absolute().parent}")
-    settings = under_protocol(settings, allow_repeats=allow_repeats)
+    settings = under_protocol(settings, allow_repeats=allow_repeats, explore=explore)
     # Imported late: --to-kafka needs no torch.
     from stream_rec.commands.assembly import Assembly
 

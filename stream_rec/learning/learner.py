@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from msgspec import structs
 
 from stream_rec.config import Settings
 from stream_rec.learning.trainer import Trainer
 from stream_rec.models.blend import Blend
 from stream_rec.models.leader import Leader
 from stream_rec.models.network import Network
+from stream_rec.ranking.exploration import Exploration, compose
 from stream_rec.ranking.ranker import REASONS, Look, Ranked, Ranker
-from stream_rec.records import Event, ItemUpdate, RankedItem
+from stream_rec.records import EXPLORED, Event, ItemUpdate, RankedItem
 from stream_rec.state.memory import Memory
 from stream_rec.state.moments import Moments
 
@@ -39,6 +41,7 @@ class Learner:
         self.leader = Leader(2 + self.network.mixture.num_statistics, device)
         self.ranker = Ranker(settings, self.memory, self.network, self.blend, self.leader)
         self.trainer = Trainer(settings, self.memory, self.network, self.blend, self.leader)
+        self._exploration = Exploration(settings)
         self._looked: tuple[Moments, Look] | None = None
 
     @property
@@ -96,7 +99,33 @@ class Learner:
 
     def rank(self, newest: Sequence[Event]) -> list[list[RankedItem]]:
         """Fresh lists for the users of these events (one event a user, his newest), seen from just after them."""
-        return self._lists(self.ranker.rank(self.memory.looking(newest), self._list_length))
+        moments = self.memory.looking(newest)
+        if self._exploration.share > 0:
+            return self._exploring(newest, moments)
+        return self._lists(self.ranker.rank(moments, self._list_length))
+
+    def _exploring(self, newest: Sequence[Event], moments: Moments) -> list[list[RankedItem]]:
+        """Lists some of whose places are drawn; all of them say how likely they were."""
+        exploration, id_of = self._exploration, self.memory.items.id
+        new_N = exploration.new_rows(self.memory, moments)
+        look = self.ranker.look(moments, new_N)
+        new, chance_BN = new_N.tolist(), exploration.chances(look.new_first_BN)
+        place_in_new = {row: n for n, row in enumerate(new)}
+        new_scores = look.new_first_BN.tolist()
+        lists = []
+        for index, best in enumerate(self._lists(self.ranker.order(look, moments, self._list_length))):
+            rows = [self.memory.items.row(item.item_id) for item in best]
+            rng = exploration.rng(self.batch, newest[index].user_id)
+            earned = dict(zip(rows, best, strict=True))
+            ranked: list[RankedItem] = []
+            for place in compose(rows, new, place_in_new, chance_BN[index], exploration.share, rng):
+                item = earned.get(place.row)
+                if place.is_drawn or item is None:
+                    score = round(new_scores[index][place_in_new[place.row]], 4)
+                    item = RankedItem(id_of(place.row), score, 0, [EXPLORED])
+                ranked.append(structs.replace(item, rank=len(ranked) + 1, propensity=place.propensity))
+            lists.append(ranked)
+        return lists
 
     def _lists(self, ranked: Ranked) -> list[list[RankedItem]]:
         ids = self.memory.items.id

@@ -62,6 +62,7 @@ class Look:
     residual_BK: Tensor  # the encoder's logit, over its mean
     features_BKF: Tensor  # as they are, not standardised
     prior_BI: Tensor | None  # the statistics' over all items, -inf out of the list; None if there were several blocks
+    new_first_BN: Tensor  # first stage's score of the rows that were asked for besides, -inf out of the list
     parts_BKP: Tensor  # scores by each part: second stage, first stage, every statistic alone
 
 
@@ -96,20 +97,21 @@ class Ranker:
         self._leader = leader
 
     @torch.no_grad()
-    def look(self, moments: Moments) -> Look:
-        """Evidence, candidates and what is known of them."""
+    def look(self, moments: Moments, new_N: Tensor | None = None) -> Look:
+        """Evidence, candidates and what is known of them; and what the first stage says of ``new_N``, item rows."""
         memory = self._memory
+        new_N = torch.zeros(0, dtype=torch.int64, device=memory.device) if new_N is None else new_N
         catalogue = shared_catalogue(memory, self._network)
         evidence = gather_evidence(memory, moments)
         gate_BS = self._network.mixture.gate(evidence)
         query_BD = self._network.encode(moments, catalogue.vectors_ID, moments.history.items_BN)
         block = max(1, MAX_SCORES // catalogue.barred_I.shape[0])
         parts = [
-            self._first_stage(slice(start, start + block), moments, catalogue, evidence, gate_BS, query_BD)
+            self._first_stage(slice(start, start + block), moments, catalogue, evidence, gate_BS, query_BD, new_N)
             for start in range(0, len(moments), block)
         ]
         *of_candidates, prior_BI = parts[0]
-        rows_BK, prior_BK, residual_BK, first_BK = (
+        rows_BK, prior_BK, residual_BK, first_BK, new_first_BN = (
             of_candidates
             if len(parts) == 1
             else (torch.cat(each) for each in zip(*(part[:-1] for part in parts), strict=True))
@@ -127,6 +129,7 @@ class Ranker:
             residual_BK=residual_BK,
             features_BKF=features_BKF,
             prior_BI=prior_BI if len(parts) == 1 else None,
+            new_first_BN=new_first_BN,
             parts_BKP=parts_BKP,
         )
 
@@ -138,8 +141,11 @@ class Ranker:
         evidence: Evidence,
         gate_BS: Tensor,
         query_BD: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Rows, prior, residual and first stage's score of the candidates of a block of moments; prior of all items."""
+        new_N: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Rows, prior, residual and first stage's score of the candidates of a block of moments; the last of ``new_N``,
+        too; prior of all items.
+        """
         evidence = evidence.of(block)
         weight_B1 = self._blend.weight(moments.history.lengths_B[block])[:, None]
         prior_BI = self._network.mixture.probabilities(gate_BS[block], evidence, catalogue.counts_HI)
@@ -155,7 +161,7 @@ class Ranker:
         empty_BK = rows_BK == 0
         prior_BK = prior_BI.gather(1, rows_BK).masked_fill(empty_BK, -30.0)
         first_BK = first_BI.gather(1, rows_BK).masked_fill(empty_BK, float("-inf"))
-        return rows_BK, prior_BK, residual_BI.gather(1, rows_BK), first_BK, prior_BI
+        return rows_BK, prior_BK, residual_BI.gather(1, rows_BK), first_BK, first_BI[:, new_N], prior_BI
 
     def _parts(
         self,

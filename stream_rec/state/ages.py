@@ -43,6 +43,11 @@ class Ages:
             (seen_from_B1 - self._last_I[rows_BK]).clamp_min(0),
         )
 
+    def younger_than(self, age_s: float, clock: Tensor, num_rows: int) -> Tensor:
+        """[I] whether an item was first touched no longer ago than ``age_s`` at ``clock`` (a scalar), or never."""
+        first_I = self._first_I[:num_rows]
+        return (first_I == 0) | (clock - NEVER - first_I <= age_s)
+
     def forget_items(self, rows: list[int]) -> None:
         """Retired item rows have never been touched."""
         rows_R = torch.tensor(rows, device=self._first_I.device)

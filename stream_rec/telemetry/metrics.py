@@ -18,7 +18,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from stream_rec import __version__
-from stream_rec.records import REASONS, Rejected, StepReport
+from stream_rec.records import EXPLORED, REASONS, Rejected, StepReport
 
 # When a series began is a series more for each, documented nowhere and asked for by nobody.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client leaves it untyped
@@ -52,6 +52,7 @@ OUTCOMES = ("learnt", "replayed", "rejected", "not_admitted")
 PHASES = ("poll", "score", "learn", "rank", "publish", "snapshot")
 CATALOGUE_KINDS = ("upsert", "tombstone")
 VOCABULARY_KINDS = ("user", "item")
+DRAWN = ("yes", "no")
 SNAPSHOT_OUTCOMES = ("succeeded", "failed")
 
 # 5 ms … 60 s: the promise is one second, so the buckets are dense around it and reach a stalled broker.
@@ -138,6 +139,10 @@ class Metrics:
             FRESHNESS_BUCKETS_S,
         )
         self.lists_published = self._counter("lists_published_total", "Lists acknowledged by the sink (lists).")
+        self._places = self._counter(
+            "list_places_total", "Places of these lists, by whether a new item was drawn for them (places).", "drawn"
+        )
+        _start_at_zero(self._places, DRAWN)
 
     def _define_broker(self) -> None:
         self._lag = self._gauge(
@@ -244,6 +249,10 @@ class Metrics:
             # A client's clock may run ahead; a negative observation would make the histogram's sum go back.
             self._freshness.observe(max(0.0, seconds))
         self.lists_published.inc(len(report.lists))
+        places = [item for each in report.lists for item in each.items]
+        num_drawn = sum(EXPLORED in item.reasons for item in places)
+        self._places.labels("yes").inc(num_drawn)
+        self._places.labels("no").inc(len(places) - num_drawn)
         self._observe_window(report.window)
         for part, rate in report.learning_rates.items():
             self._learning_rate.labels(part).set(rate)

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from stream_rec.config import Settings
-from stream_rec.telemetry.metrics import OUTCOMES, SNAPSHOT_OUTCOMES, MetricInfo, catalogue
+from stream_rec.telemetry.metrics import DRAWN, OUTCOMES, SNAPSHOT_OUTCOMES, MetricInfo, catalogue
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -32,6 +32,7 @@ TARGET_LABELS = frozenset({"instance", "job"})  # Prometheus adds them to whatev
 OTHERS = {"up": (), "process_resident_memory_bytes": (), "process_cpu_seconds_total": ()}
 LABEL_VALUES = {
     ("stream_rec_events_total", "outcome"): OUTCOMES,
+    ("stream_rec_list_places_total", "drawn"): DRAWN,
     ("stream_rec_snapshots_total", "outcome"): SNAPSHOT_OUTCOMES,
 }
 

@@ -235,6 +235,7 @@ def test_replay_as_it_comes(calls):
         "items_mapping": {},
         "speed": None,
         "allow_repeats": False,
+        "explore": False,
         "out": None,
         "lists": "fresh",
         "to_kafka": False,
@@ -246,15 +247,15 @@ def test_replay_as_it_comes(calls):
 
 def test_replay_with_everything(calls):
     text = "replay a.csv --map user_id=visitorid,item_id=itemid --items i.csv --items-map title=name --speed 10 "
-    text += "--allow-repeats --out lists.jsonl --lists published --limit 5 --report-json r.json --quiet"
+    text += "--allow-repeats --explore --out lists.jsonl --lists published --limit 5 --report-json r.json --quiet"
     assert main(text.split()) == 0
-    kwargs = calls[0][3]
-    assert kwargs == {
+    assert calls[0][3] == {
         "mapping": {"user_id": "visitorid", "item_id": "itemid"},
         "items": Path("i.csv"),
         "items_mapping": {"title": "name"},
         "speed": 10.0,
         "allow_repeats": True,
+        "explore": True,
         "out": Path("lists.jsonl"),
         "lists": "published",
         "to_kafka": False,
