@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from stream_rec.settings_checks import DEFAULT_MAX_REQUEST_BYTES, not_passed_through, refuse
 from stream_rec.settings_exploration import ExplorationSettings
 from stream_rec.settings_learning import OptimiserSettings
-from stream_rec.settings_shown import ImpressionSettings
+from stream_rec.settings_shown import ExposureSettings, ImpressionSettings, OrderSettings
 from stream_rec.settings_statistics import StatisticsSettings
 
 Positive = Annotated[int, Field(gt=0)]
@@ -176,7 +176,7 @@ class DecodeSettings(ImpressionSettings, Section):
     )
 
 
-class StateSettings(StatisticsSettings, Section):
+class StateSettings(ExposureSettings, StatisticsSettings, Section):
     """What is remembered, and the bound of each thing that grows."""
 
     max_users: Positive = Field(
@@ -251,7 +251,7 @@ class ModelSettings(Section):
         return self
 
 
-class LearningSettings(OptimiserSettings, Section):
+class LearningSettings(OptimiserSettings, OrderSettings, Section):
     """How it learns."""
 
     event_weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(

@@ -116,6 +116,7 @@ def _examined(settings: Settings, run: Run) -> Settings:
         # All of the choices are to be put in order, not only as many as a list is long.
         length = max(settings.ranking.list_length, min(settings.ranking.num_candidates, settings.state.max_items))
         update["ranking"] = settings.ranking.model_copy(update={"list_length": length})
+        update["learning"] = settings.learning.model_copy(update={"order_shown": True})
     return settings.model_copy(update=update)
 
 

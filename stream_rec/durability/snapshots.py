@@ -61,6 +61,7 @@ def shaping_settings(settings: Settings) -> dict[str, Any]:
     free = ("max_seen_per_user", "max_seen_entries", "admit_user_after", "admit_item_after")
     shaping = {f"state.{key}": value for key, value in state.items() if key not in free}
     shaping |= {f"model.{key}": value for key, value in settings.model.model_dump(mode="json").items()}
+    shaping |= {"learning.order_shown": settings.learning.order_shown}
     return shaping | {"ranking.exclude_seen": settings.ranking.exclude_seen}
 
 

@@ -10,6 +10,7 @@ import torch
 from msgspec import structs
 
 from stream_rec.config import Settings
+from stream_rec.learning.ordering import Ordering
 from stream_rec.learning.trainer import Trainer
 from stream_rec.models.blend import Blend
 from stream_rec.models.leader import Leader
@@ -19,6 +20,7 @@ from stream_rec.ranking.ranker import REASONS, Look, Ranked, Ranker
 from stream_rec.records import EXPLORED, Event, ItemUpdate, RankedItem
 from stream_rec.state.memory import Memory
 from stream_rec.state.moments import Moments
+from stream_rec.state.shown import ShownList, shown_with
 
 
 class Learner:
@@ -42,6 +44,10 @@ class Learner:
         self.ranker = Ranker(settings, self.memory, self.network, self.blend, self.leader)
         self.trainer = Trainer(settings, self.memory, self.network, self.blend, self.leader)
         self._exploration = Exploration(settings)
+        self.ordering: Ordering | None = None
+        if settings.learning.order_shown:
+            second_stage = self.network.second_stage
+            self.ordering = Ordering(settings, self.memory, second_stage.num_features, second_stage.num_moment_features)
         self._looked: tuple[Moments, Look] | None = None
 
     @property
@@ -62,6 +68,9 @@ class Learner:
         moments, new_rows = self.memory.enter(events)
         self._new_items(new_rows)
         self.network.new_users(moments.new_users)
+        if self.ordering:
+            shown = [shown_with(event, self.memory.weight(event)) for event in events]
+            moments.shown = self.ordering.lists(shown, moments, new_rows)
         return moments
 
     def _new_items(self, rows: list[int]) -> None:
@@ -72,19 +81,52 @@ class Learner:
 
     def rank_entered(self, moments: Moments) -> list[list[str]]:
         """For each event of a batch the list of just before it (the prequential protocol): item ids, best first."""
-        look = self.ranker.look(moments)
-        self._looked = moments, look  # learning needs the same
+        look = self._look(moments)
         rows_BK = self.ranker.order(look, moments, self._list_length).rows_BK.tolist()
         ids = self.memory.items.id
         return [[ids(row) for row in rows if row] for rows in rows_BK]
+
+    def rerank_entered(
+        self, moments: Moments, lists: Sequence[ShownList | None], new_rows: Sequence[int] = ()
+    ) -> list[list[str]]:
+        """For each event of a batch the items of a given list in order, seen from just before it; best first.
+
+        ``new_rows`` are the item rows that came with the batch. Changes nothing; needs ``learning.order_shown``.
+        """
+        assert self.ordering, "learning.order_shown is off"
+        shown = self.ordering.lists(lists, moments, new_rows)
+        if shown is None:
+            return [[] for _ in lists]
+        scores_BK = self.ordering.scores(moments, self._look(moments), shown)
+        # Stable: equals stay as they were given.
+        order_BK = torch.argsort(scores_BK, dim=1, descending=True, stable=True).tolist()
+        return [
+            [one.items[place] for place in order if place < len(one.items)] if one else []
+            for one, order in zip(lists, order_BK, strict=True)
+        ]
+
+    def rerank(self, requests: Sequence[Event]) -> list[list[str]]:
+        """The impressions of each request (an event of a user who has taken nothing yet) in order, best first.
+
+        Changes nothing; needs ``learning.order_shown``.
+        """
+        moments = self.memory.looking(requests)
+        return self.rerank_entered(moments, [shown_with(request, 0.0) for request in requests])
+
+    def _look(self, moments: Moments) -> Look:
+        """Once a batch: learning needs the same."""
+        if self._looked is None or self._looked[0] is not moments:
+            self._looked = moments, self.ranker.look(moments)
+        return self._looked[1]
 
     def learn(self, moments: Moments) -> float:
         """One guarded step, then statistics and histories; the rates of the next one follow from its losses.
 
         Returns the loss; NaN where the step was left out.
         """
-        looked, self._looked = self._looked, None
-        look = looked[1] if looked and looked[0] is moments else self.ranker.look(moments)
+        look, self._looked = self._look(moments), None
+        if self.ordering and moments.shown:
+            self.ordering.learn(moments, look, moments.shown, self.batch)
         outcome = self.trainer.step(moments, look, self.batch)
         self.memory.update(moments)
         self.trainer.sampler.observe(moments.items[moments.counts])
@@ -152,6 +194,7 @@ class Learner:
             "blend": self.blend.state(),
             "leader": self.leader.state(),
             "trainer": self.trainer.state(),
+            "ordering": self.ordering.state() if self.ordering else None,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -163,3 +206,5 @@ class Learner:
         self.blend.load_state(state["blend"])
         self.leader.load_state(state["leader"])
         self.trainer.load_state(state["trainer"])
+        if self.ordering:
+            self.ordering.load_state(state["ordering"])

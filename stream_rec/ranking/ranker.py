@@ -64,6 +64,8 @@ class Look:
     prior_BI: Tensor | None  # the statistics' over all items, -inf out of the list; None if there were several blocks
     new_first_BN: Tensor  # first stage's score of the rows that were asked for besides, -inf out of the list
     parts_BKP: Tensor  # scores by each part: second stage, first stage, every statistic alone
+    query_BD: Tensor  # the encoder's …
+    outputs_IW: Tensor  # … and the items' vectors that it meets, biases last
 
 
 @dataclass
@@ -131,6 +133,8 @@ class Ranker:
             prior_BI=prior_BI if len(parts) == 1 else None,
             new_first_BN=new_first_BN,
             parts_BKP=parts_BKP,
+            query_BD=query_BD,
+            outputs_IW=catalogue.outputs_IW,
         )
 
     def _first_stage(

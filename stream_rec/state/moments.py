@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stream_rec.state.histories import History
+from stream_rec.state.shown import ShownLists
 from stream_rec.state.vocabulary import Rows
 
 
@@ -41,6 +42,7 @@ class Moments:
     gaps_BN: Tensor  # seconds from each history entry to the moment, >= 0
     session_lengths_B: Tensor  # newest entries of the history that belong to the running session
     excluded: tuple[Tensor, Tensor] | None  # P moments and P item rows that may not be in their list
+    shown: ShownLists | None = None  # what was shown with the events, where that is learnt from
 
     def __len__(self) -> int:
         return len(self.users)

@@ -6,6 +6,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import msgspec
+
 from stream_rec.evaluation.baselines.base import Baseline, Player, Scorer, Turn, put_newest
 from stream_rec.evaluation.baselines.registry import BASELINES, Bounds
 from stream_rec.evaluation.study.answers import Stake
@@ -26,6 +28,10 @@ class Choices(Protocol):
 
     def take(self, event: Event) -> None:
         """The event has happened."""
+        ...
+
+    def shown(self, event: Event) -> Event:
+        """The event with what was shown with it."""
         ...
 
     def stake(self, event: Event, share: float) -> Stake | None:
@@ -50,6 +56,10 @@ class Shown:
 
     def take(self, event: Event) -> None:
         """As ``Choices``: what is shown comes with its event."""
+
+    def shown(self, event: Event) -> Event:
+        """As ``Choices``: it says so itself."""
+        return event
 
     def stake(self, event: Event, share: float) -> Stake | None:
         """As ``Choices``: nothing was drawn."""
@@ -80,6 +90,12 @@ class LoggedActions:
         put_newest(self._items, value, items, self._max_items)
         if event.item_id not in items:
             put_newest(items, event.item_id, None, self._max_items)
+
+    def shown(self, event: Event) -> Event:
+        """As ``Choices``: where the event names nothing else, its own item was drawn and shown."""
+        if event.impressions or not self._propensity(event) > 0:
+            return event
+        return msgspec.structs.replace(event, impressions=[event.item_id])
 
     def stake(self, event: Event, share: float) -> Stake | None:
         """As ``Choices``; the reward is the event's value."""

@@ -159,8 +159,8 @@ def test_no_event_counts_for_more_than_the_greatest_weight():
     assert whole(gains_of(examiner.answers.table(), OFF_POLICY)["ips"]) == MAX_WEIGHT
 
 
-def test_the_learner_lists_the_choices_first_known_then_as_shown_and_learns_to_choose():
-    settings = small_settings(ranking={"list_length": 10, "exclude_seen": False, "unseen_items": False})
+def test_the_learner_lists_the_choices_as_they_are_shown_and_learns_to_choose():
+    settings = small_settings(ranking={"exclude_seen": False, "unseen_items": False}, learning={"order_shown": True})
     learner = ChoosingLearner(settings, Shown())
     impressions = [f"i{number}" for number in (3, 1, 4, 0, 2)]
     lists = []
@@ -174,3 +174,20 @@ def test_the_learner_lists_the_choices_first_known_then_as_shown_and_learns_to_c
     assert lists[0][0] == impressions
     assert all(sorted(items) == sorted(impressions) for batch in lists for items in batch)
     assert {items[0] for items in lists[-1]} == {"i2"}
+
+
+def test_the_learner_orders_logged_actions_by_what_draws_have_told() -> None:
+    """Every event of a log of draws is one item shown, taken or not; before any draw there is nothing to order."""
+    settings = small_settings(
+        ranking={"exclude_seen": False, "unseen_items": False},
+        learning={"order_shown": True, "event_weights": {"view": 0.0}},
+    )
+    learner, rng = ChoosingLearner(settings, LoggedActions("shelf", 100)), np.random.default_rng(3)
+    for _ in range(30):
+        actions = rng.integers(0, 8, 100)
+        batch = [drawn(f"x{a}", 1 / 8, float(rng.random() < (0.5 if a >= 6 else 0.05))) for a in actions]
+        moments = learner.enter(batch)
+        lists = learner.rank_entered(moments)
+        learner.learn(moments)
+    assert sorted(lists[-1]) == [f"x{a}" for a in range(8)]
+    assert set(lists[-1][:2]) == {"x6", "x7"}
