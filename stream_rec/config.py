@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from stream_rec.settings_checks import DEFAULT_MAX_REQUEST_BYTES, not_passed_through, refuse
+from stream_rec.settings_checks import DEFAULT_MAX_REQUEST_BYTES, not_passed_through, refuse, task_problems
 from stream_rec.settings_exploration import ExplorationSettings
 from stream_rec.settings_learning import OptimiserSettings
 from stream_rec.settings_shown import ExposureSettings, ImpressionSettings, OrderSettings
@@ -361,7 +361,7 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _go_together(self) -> Self:
-        problems = []
+        problems = task_problems(self.learning.tasks, self.learning.event_weights, self.model.encoder)
         if self.kafka.max_buffered < self.worker.max_batch:
             text = f"{self.kafka.max_buffered} is less than worker.max_batch = {self.worker.max_batch}: none could fill"
             problems.append(("kafka.max_buffered", text))

@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
+from stream_rec.settings_tasks import TaskSettings
+
 CROSS_FIELD = "cross_field"  # type of the error that ``refuse`` raises
 
 # kafka-python's own default: a larger request is never sent.
@@ -48,3 +50,22 @@ def not_passed_through(table: str, entries: Mapping[str, Any]) -> list[tuple[str
         for key in entries
         if key in NOT_PASSED_THROUGH
     ]
+
+
+def task_problems(
+    tasks: Mapping[str, TaskSettings], event_weights: Mapping[str, float], encoder: str
+) -> list[tuple[str, str]]:
+    """Problems of ``learning.tasks``: nothing to learn from, or nothing to learn with."""
+    problems = []
+    if tasks and encoder == "none":
+        text = "a task reads what the encoder has found, and model.encoder = 'none' finds nothing; take another encoder"
+        problems.append(("learning.tasks", text))
+    for name, task in tasks.items():
+        types = sorted(task.of_types(name))
+        if all(event_weights.get(type_, 1.0) == 0 for type_ in types):
+            text = f"events of type {', '.join(types)} weigh 0 in learning.event_weights: nothing is learnt from them"
+            problems.append((f"learning.tasks.{name}", text))
+        if task.logarithmic and task.kind != "value":
+            text = f"true goes with kind = 'value'; {task.kind} has no value"
+            problems.append((f"learning.tasks.{name}.logarithmic", text))
+    return problems

@@ -221,7 +221,9 @@ def _explained(error: ValidationError, origins: Mapping[tuple[str, ...], str]) -
 
 
 def _origin(path: tuple[str, ...], origins: Mapping[tuple[str, ...], str]) -> str:
-    return next((origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in origins), DEFAULT)
+    above = (origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in origins)
+    within = (origin for key, origin in origins.items() if key[: len(path)] == path)
+    return next(above, next(within, DEFAULT))
 
 
 def _by_setting(origins: Mapping[tuple[str, ...], str]) -> dict[str, str]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from stream_rec.settings_tasks import TaskLearningSettings
 
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class OptimiserSettings(BaseModel):
+class OptimiserSettings(TaskLearningSettings):
     """Algorithms, precision, adaptation; ``config.LearningSettings`` has these fields as its own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -80,6 +80,8 @@ def is_secret(key: str) -> bool:
 
 def redacted(key: str, value: Any) -> Any:
     """``value`` with everything secret in it replaced; ``key`` is the name that it goes by."""
+    if isinstance(value, BaseModel):
+        value = value.model_dump()
     if isinstance(value, Mapping):
         return {name: redacted(name, inner) for name, inner in value.items()}
     return REDACTED if is_secret(key) else value
@@ -116,7 +118,8 @@ def toml_key(name: str) -> str:
 
 
 def _walk(model: type[BaseModel], path: tuple[str, ...], default: BaseModel, inherited: str) -> Iterator[Setting]:
-    properties = model.model_json_schema()["properties"]
+    schema = model.model_json_schema()
+    properties = _without_references(schema["properties"], schema.get("$defs", {}))
     for name, field in model.model_fields.items():
         here = (*path, name)
         value = getattr(default, name)
@@ -130,6 +133,17 @@ def _walk(model: type[BaseModel], path: tuple[str, ...], default: BaseModel, inh
         yield Setting(here, value, text, properties[name])
 
 
+def _without_references(node: Any, definitions: Mapping[str, Any]) -> Any:
+    """A JSON schema with what it refers to put in its place."""
+    if isinstance(node, list):
+        return [_without_references(inner, definitions) for inner in node]
+    if not isinstance(node, Mapping):
+        return node
+    if "$ref" in node:
+        return _without_references(definitions[node["$ref"].rsplit("/", 1)[1]], definitions)
+    return {name: _without_references(inner, definitions) for name, inner in node.items()}
+
+
 def _in_words(schema: Mapping[str, Any]) -> str:
     if "enum" in schema or "const" in schema:
         return " or ".join(toml_value(value) for value in schema.get("enum", [schema.get("const")]))
@@ -139,6 +153,9 @@ def _in_words(schema: Mapping[str, Any]) -> str:
     if kind == "array":
         least = ", at least one" if schema.get("minItems") == 1 else ""
         return f"list of {_in_words(schema['items'])}{least}"
+    if kind == "object" and "properties" in schema:
+        keys = (f"{name} = {_in_words(inner)}" for name, inner in schema["properties"].items())
+        return f"{{ {', '.join(keys)} }}"
     if kind == "object":
         inner = schema.get("additionalProperties")
         return f"table of {_in_words(inner)}" if isinstance(inner, Mapping) else "table"

@@ -342,6 +342,7 @@ class Worker:
         metrics.count_rejected(effects.rejected)
         if learnt or replayed:
             metrics.gradient_norm.set(self._learner.gradient_norm)
+            metrics.set_task_losses(self._learner.task_losses)
         for vocabulary in (memory.users, memory.items):
             metrics.set_vocabulary(vocabulary.kind, len(vocabulary), vocabulary.capacity)
             metrics.count_evictions(vocabulary.kind, vocabulary.take_evicted())

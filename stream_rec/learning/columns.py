@@ -27,6 +27,10 @@ class Columns:
     column_of_I: Tensor | None  # item row → column, num_columns where it is none; None where rows are columns
     correction_C: Tensor | None  # log chance of a sampled column
 
+    def target_places(self) -> Tensor:
+        """[B] places of the moments' items in the working set."""
+        return self.target_B if isinstance(self.local_C, slice) else self.local_C[self.target_B]
+
     def targets(self, places_E: Tensor) -> tuple[Tensor, Tensor]:
         """Columns [E] of places in the working set, and whether they are one: 0 stands for those that are none."""
         columns_E = places_E

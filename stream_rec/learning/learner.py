@@ -35,6 +35,7 @@ class Learner:
         self.batch = 0
         self.num_skipped = 0
         self.gradient_norm = math.nan
+        self.task_losses: dict[str, float] = {}  # of the last batch; 1 is always saying the average, NaN no event
         self._list_length = settings.ranking.list_length
         self._encoder_name = settings.model.encoder
         self.memory = Memory(settings, device)
@@ -132,7 +133,10 @@ class Learner:
         self.trainer.sampler.observe(moments.items[moments.counts])
         self.batch += 1
         scalars = [outcome.loss, outcome.gradient_norm, outcome.sound, outcome.statistics_loss, outcome.residual_loss]
-        loss, self.gradient_norm, sound, statistics_loss, residual_loss = torch.stack(scalars).tolist()
+        figures = torch.cat([torch.stack(scalars), outcome.task_losses_T]).tolist()
+        loss, self.gradient_norm, sound, statistics_loss, residual_loss = figures[: len(scalars)]
+        if self.network.tasks:
+            self.task_losses = dict(zip(self.network.tasks.names, figures[len(scalars) :], strict=True))
         self.trainer.adapt(statistics_loss, residual_loss, int(moments.counts.sum()))
         if not sound:
             self.num_skipped += 1

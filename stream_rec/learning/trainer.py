@@ -1,7 +1,7 @@
 """One guarded step on one batch: loss, gradients, and updates that happen only if all of them are finite.
 
 Shapes: B = moments, I = item rows, R = rows of the working set, C = columns, D = dimension, N = history length,
-U = user rows of the batch, E = extra positions, X = of these per moment, S = statistics.
+U = user rows of the batch, E = extra positions, X = of these per moment, S = statistics, T = tasks.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from stream_rec.learning.objectives import mixture_loss, softmax_loss
 from stream_rec.learning.optimisers import make_dense_optimiser, make_row_optimiser
 from stream_rec.learning.replay import Exams
 from stream_rec.learning.reranking import Reranking
+from stream_rec.learning.tasks import TaskLearning
 from stream_rec.models.base import Inputs
 from stream_rec.models.blend import Blend
 from stream_rec.models.items import item_vectors
@@ -47,6 +48,7 @@ class StepOutcome:
     sound: Tensor
     statistics_loss: Tensor  # the gate's part of the loss; NaN where it had nothing to learn from
     residual_loss: Tensor  # the encoder's and the rows' part, likewise
+    task_losses_T: Tensor  # relative to always saying the average; NaN likewise. No part of ``loss``
 
 
 class Trainer:
@@ -64,6 +66,7 @@ class Trainer:
         self._gate = make_dense_optimiser(learning, network.mixture, weight_decay=0.0)
         self._rows = make_row_optimiser(learning)
         self._reranking = Reranking(settings, network)
+        self._tasks = TaskLearning(learning, network.tasks, network.device) if network.tasks else None
         self._adaptation = RateAdaptation(learning, PARTS)
         check_precision(learning.precision, settings.model.encoder, network.device)
         self._scaler = LossScaler(learning.precision, network.device, grow_after_steps=learning.loss_scale_growth_steps)
@@ -79,11 +82,13 @@ class Trainer:
         """Learning rates of a step, by part, as drift and calm have left them."""
         warm = min(1.0, (batch + 1) / (self._learning.warmup_steps + 1))
         factors = self._adaptation.factors()
-        return {
+        rates = {
             "encoder": self._learning.dense_rate * warm * factors["encoder"],
             "gate": self._learning.gate_rate * factors["gate"],
             "rows": self._learning.row_rate * factors["rows"],
         }
+        # The heads stand on the encoder, so they follow its drift.
+        return rates | {"tasks": self._learning.task_rate * factors["encoder"]} if self._tasks else rates
 
     def adapt(self, statistics_loss: float, residual_loss: float, num_events: int) -> None:
         """Take in what a step's outcome says, once it has been read back; the next step's rates follow from it.
@@ -108,7 +113,7 @@ class Trainer:
         """Learn from one batch.
 
         Effects, all or none of 2–3: 1. the blend's weights are compared on events not learnt yet; 2. rows of the
-        tables take a step; 3. encoder and gate take a step. Where loss or gradient is not finite, 2 and 3 are
+        tables take a step; 3. encoder, gate and heads take a step. Where loss or gradient is not finite, 2 and 3 are
         left out and the outcome says so. Never waits for the device.
         """
         network, memory = self._network, self._memory
@@ -142,16 +147,22 @@ class Trainer:
             query_BD: Tensor = network.encoder(inputs)
         prior_BC = self._prior(look, columns)
         residual_BC = logits(query_BD.float(), outputs_CW)
-        loss, *of_parts = self._loss(moments, look, columns, prior_BC, residual_BC)
+        loss, of_statistics, of_residual = self._loss(moments, look, columns, prior_BC, residual_BC)
         extra = self._extra_loss(inputs, columns, prior_BC, outputs_CW, batch)
         if extra is not None:
             loss = loss + EXTRA_WEIGHT * extra
+        total, task_losses_T = loss, loss.new_zeros(0)
         parameters = [*tables, *self._encoder.parameters, *self._gate.parameters]
-        scaled = torch.autograd.grad(self._scaler.scale(loss), parameters, allow_unused=True, materialize_grads=True)
-        loss, gradients = loss.detach(), self._scaler.unscale(scaled)
-        norm, sound = self._apply(loss, columns, gradients, user_rows_U, len(tables), len(moments), batch)
+        if self._tasks:
+            taken_BD = F.embedding(columns.target_places(), vectors_RD)
+            of_tasks, task_losses_T = self._tasks.loss(moments, query_BD.float(), taken_BD)
+            total = loss + of_tasks
+            parameters += self._tasks.parameters
+        scaled = torch.autograd.grad(self._scaler.scale(total), parameters, allow_unused=True, materialize_grads=True)
+        gradients = self._scaler.unscale(scaled)
+        norm, sound = self._apply(total.detach(), columns, gradients, user_rows_U, len(tables), len(moments), batch)
         self._scaler.update(sound)
-        return StepOutcome(loss, norm, sound, *of_parts)
+        return StepOutcome(loss.detach(), norm, sound, of_statistics, of_residual, task_losses_T)
 
     def _loss(
         self, moments: Moments, look: Look, columns: Columns, prior_BC: Tensor, residual_BC: Tensor
@@ -245,14 +256,18 @@ class Trainer:
         rates, network = self.rates(batch), self._network
         num_encoder = len(self._encoder.parameters)
         encoder_P = torch.cat([g.reshape(-1) for g in gradients[num_tables : num_tables + num_encoder]])
-        gate_P = torch.cat([g.reshape(-1) for g in gradients[num_tables + num_encoder :]])
+        num_shared = num_tables + num_encoder + len(self._gate.parameters)
+        gate_P = torch.cat([g.reshape(-1) for g in gradients[num_tables + num_encoder : num_shared]])
         norm = encoder_P.norm()
         # The loss is a mean over the batch, but a row occurs in few of its events: it sees their sum.
         for_tables = [gradient * num_events for gradient in gradients[:num_tables]]
-        finite = torch.stack([loss, norm, gate_P.norm(), *(gradient.norm() for gradient in for_tables)])
+        others = [*for_tables, *gradients[num_shared:]]
+        finite = torch.stack([loss, norm, gate_P.norm(), *(gradient.norm() for gradient in others)])
         sound = torch.isfinite(finite).all()
         self._encoder.step(encoder_P * (self._learning.clip_norm / norm).clamp(max=1.0), sound, rate=rates["encoder"])
         self._gate.step(gate_P, sound, rate=rates["gate"])
+        if self._tasks:
+            self._tasks.step(gradients[num_shared:], sound, rate=rates["tasks"])
         tables = [network.item_in, network.item_out, network.user_in, network.attribute_in, network.attribute_out]
         features = slice(0, self._memory.catalogue.num_features)
         rows = [columns.rows, columns.rows, user_rows_U, features, features]
@@ -264,6 +279,7 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Optimisers, what they adapt by, and sampler."""
+        memory = self._memory
         return {
             "encoder": self._encoder.state(),
             "gate": self._gate.state(),
@@ -271,6 +287,7 @@ class Trainer:
             "adaptation": self._adaptation.state(),
             "loss_scale": self._scaler.state(),
             "sampler": self.sampler.state(),
+            "tasks": self._tasks.state(memory.num_item_rows, memory.num_user_rows) if self._tasks else {},
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -281,6 +298,8 @@ class Trainer:
         self._adaptation.load_state(state["adaptation"])
         self._scaler.load_state(state["loss_scale"])
         self.sampler.load_state(state["sampler"])
+        if self._tasks:
+            self._tasks.load_state(state["tasks"])
 
 
 def known(loss: Tensor, weight_B: Tensor) -> Tensor:

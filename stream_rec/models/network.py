@@ -18,6 +18,7 @@ from stream_rec.models.items import RowTable, item_vectors
 from stream_rec.models.mixture import StatisticsMixture
 from stream_rec.models.registry import make_encoder, read_length
 from stream_rec.models.second_stage import SecondStage, Standardiser
+from stream_rec.models.tasks import make_heads
 from stream_rec.state.moments import Moments
 from stream_rec.state.statistics import SPARSE
 
@@ -56,6 +57,8 @@ class Network:
             num_features = num_half_lives + 1 + len(SPARSE) + NUM_OTHER_FEATURES
             mixture = StatisticsMixture(num_half_lives)
             second_stage = SecondStage(num_features, num_moment_features)
+        with device:
+            self.tasks = make_heads(settings)
         self.mixture = mixture.to(device)
         self.second_stage = second_stage.to(device)
         self.standardise_candidates = Standardiser(num_features, device)
@@ -67,10 +70,15 @@ class Network:
         generator = torch.Generator().manual_seed((self._seed << 31) + counter)  # below 2^63: torch takes no more
         self.item_in.reset(rows_R, generator)
         self.item_out.reset(rows_R, generator)
+        if self.tasks:
+            self.tasks.items.forget(rows_R)
 
     def new_users(self, rows: list[int]) -> None:
         """Rows got new owners: of them nothing is known."""
-        self.user_in.reset(torch.tensor(rows, dtype=torch.int64, device=self.device), torch.Generator())
+        rows_R = torch.tensor(rows, dtype=torch.int64, device=self.device)
+        self.user_in.reset(rows_R, torch.Generator())
+        if self.tasks:
+            self.tasks.users.forget(rows_R)
 
     def inputs(self, moments: Moments, vectors_RD: Tensor, items_BN: Tensor, users_BD: Tensor | None = None) -> Inputs:
         """What the encoder reads. ``items_BN`` points into ``vectors_RD``, whose row 0 stands for an empty slot.

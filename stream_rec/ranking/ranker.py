@@ -2,6 +2,7 @@
 
 First stage: log of the statistics' mixture + weight · (query · item + bias), exact over the whole catalogue.
 Second stage: what every source says of the candidates, together.
+Objective: how likely an item is next, times what the tasks promise of it.
 
 Shapes: B = moments, I = item rows, K = candidates or list length, D = dimension, S = statistics, F = features of a
 candidate, P = parts.
@@ -12,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from stream_rec.config import Settings
@@ -66,6 +68,7 @@ class Look:
     parts_BKP: Tensor  # scores by each part: second stage, first stage, every statistic alone
     query_BD: Tensor  # the encoder's …
     outputs_IW: Tensor  # … and the items' vectors that it meets, biases last
+    log_worth_BK: Tensor | None  # of what an item is worth once taken; None where no task has a weight
 
 
 @dataclass
@@ -135,7 +138,15 @@ class Ranker:
             parts_BKP=parts_BKP,
             query_BD=query_BD,
             outputs_IW=catalogue.outputs_IW,
+            log_worth_BK=self._log_worth(moments, query_BD, rows_BK, catalogue),
         )
+
+    def _log_worth(self, moments: Moments, query_BD: Tensor, rows_BK: Tensor, catalogue: Catalogue) -> Tensor | None:
+        tasks = self._network.tasks
+        if tasks is None or not tasks.is_weighted:
+            return None
+        vectors_BKD = F.embedding(rows_BK, catalogue.vectors_ID)
+        return tasks.log_worth(tasks(query_BD, vectors_BKD, moments.user_B, rows_BK))
 
     def _first_stage(
         self,
@@ -191,6 +202,9 @@ class Ranker:
             scores_BK = self._leader.scores(look.parts_BKP, moments.history.lengths_B)
         else:
             scores_BK = look.first_BK
+        if look.log_worth_BK is not None:
+            # Scores are log-probabilities up to a constant: the sum orders by expected worth.
+            scores_BK = scores_BK + look.log_worth_BK
         best = torch.topk(scores_BK, min(list_length, scores_BK.shape[1]), dim=1)
         rows_BK = torch.where(torch.isfinite(best.values), look.rows_BK.gather(1, best.indices), 0)
         return Ranked(rows_BK, best.values, self._reasons(look, moments).gather(1, best.indices))

@@ -21,6 +21,7 @@ from stream_rec.state.histories import TIME_ORIGIN_S, Histories
 from stream_rec.state.moments import Moments
 from stream_rec.state.seen import SeenItems
 from stream_rec.state.statistics import Statistics
+from stream_rec.state.task_labels import TaskLabels
 from stream_rec.state.vocabulary import Rows, Vocabulary
 
 DAY_S = 86_400
@@ -42,6 +43,7 @@ class Memory:
         self.statistics = Statistics(state, device)
         self.catalogue = Catalogue(state.max_items, state.max_item_features, state.num_feature_buckets, device)
         self.context = ContextEncoder(state.request_context, state.num_context_slots, state.num_context_buckets)
+        self._task_labels = TaskLabels(settings.learning.tasks)
         # An item may be recommended when its row is live and somebody has touched it (or unseen items may be).
         self._listed_I = torch.zeros(state.max_items + 1, dtype=torch.bool, device=device)
 
@@ -152,6 +154,7 @@ class Memory:
             type_B=type_B,
             situation_B=situation_B,
             value_B=value_B,
+            labels_BT=self._to_device(self._task_labels.of(events, counts)),
             slots_BC=self._to_device(slots),
             num_slots=int((slots > 0).sum(1).max()),
             hour_B=self._to_device(whole_s % DAY_S // 3600),

@@ -1,6 +1,6 @@
 """A batch of moments: who, when, in which context, after which history. What follows is what is to be predicted.
 
-Shapes: B = moments, N = history length, C = context slots, P = pairs to leave out.
+Shapes: B = moments, N = history length, C = context slots, P = pairs to leave out, T = tasks.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Moments:
     type_B: Tensor
     situation_B: Tensor
     value_B: Tensor  # bucket of the event's own value: for its history only, the moment before does not know it
+    labels_BT: Tensor  # what came of the event by task, float32; NaN where it says nothing of one
     slots_BC: Tensor
     num_slots: int  # host: of these, how many any of the moments uses; they are the first ones
     hour_B: Tensor  # 0–23, UTC

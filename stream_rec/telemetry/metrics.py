@@ -182,6 +182,11 @@ class Metrics:
             "learning_rate", "Learning rate of the last step, by part of the model (per step).", "part"
         )
         self.loss = self._gauge("loss", "Mean loss of the last batch that was learnt (nats).")
+        self._task_loss = self._gauge(
+            "task_loss",
+            "Loss of a task in the newest batch with events of it; 1 is what always saying the average costs (ratio).",
+            "task",
+        )
         self.gradient_norm = self._gauge("gradient_norm", "Size of the encoder's gradient before clipping (L2 norm).")
         self.skipped_steps = self._counter(
             "skipped_steps_total", "Steps left out because loss or gradient was not finite (steps)."
@@ -269,6 +274,12 @@ class Metrics:
                 metric, _, k = key.partition("@")
                 if (gauge := self._window.get(metric)) is not None and k and math.isfinite(value):
                     gauge.labels(method, k).set(value)
+
+    def set_task_losses(self, losses: Mapping[str, float]) -> None:
+        """Set the loss of each task; NaN, where no event said anything of it, leaves the last one."""
+        for task, loss in losses.items():
+            if math.isfinite(loss):
+                self._task_loss.labels(task).set(loss)
 
     def count_events(self, types: Iterable[str], outcome: str) -> None:
         """Count events by their type; ``outcome`` is one of ``OUTCOMES``, an unknown type counts as ``other``."""

@@ -44,6 +44,16 @@ def test_a_step_shows_in_every_metric_of_the_loop() -> None:
     assert any(name.startswith('stream_rec_progressive_ndcg{k="10",method="model"}') for name in seen)
 
 
+def test_the_losses_of_tasks_are_shown_by_their_names() -> None:
+    tasks: dict[str, dict[str, str]] = {"bought": {}, "liked": {"kind": "value"}}
+    settings = small_settings(learning={"tasks": tasks})
+    world = World([*(came(f"u{n}", f"i{n}", n) for n in range(3)), Pause(9), End()], settings).run()
+    seen = scraped(world)
+    assert seen['stream_rec_task_loss{task="bought"}'] >= 0
+    assert 'stream_rec_task_loss{task="liked"}' not in seen  # no event said anything of it
+    assert 'stream_rec_learning_rate{part="tasks"}' in seen
+
+
 def test_law_3_rows_that_made_room_are_counted() -> None:
     settings = small_settings(state={"max_users": 4, "max_items": 8})
     world = World([*(came(f"u{n}", f"i{n}", n) for n in range(12)), End()], settings).run()
