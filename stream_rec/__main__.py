@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from stream_rec.allocator import keep_freed_memory
 from stream_rec.errors import StreamRecError
 
 INTERRUPTED = 130  # what a shell reports for a process that SIGINT ended
@@ -20,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Read once, when torch is loaded. By default its threads wait for each other by spinning: beside a broker or
     # anything else that wants the cores, that made the loop twenty times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
     from stream_rec.cli import app
 
     try:

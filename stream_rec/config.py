@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from stream_rec.settings_checks import DEFAULT_MAX_REQUEST_BYTES, not_passed_through, refuse, task_problems
 from stream_rec.settings_exploration import ExplorationSettings
 from stream_rec.settings_learning import OptimiserSettings
+from stream_rec.settings_ranking import StageSettings
 from stream_rec.settings_shown import ExposureSettings, ImpressionSettings, OrderSettings
 from stream_rec.settings_statistics import StatisticsSettings
 
@@ -288,14 +289,10 @@ class LearningSettings(OptimiserSettings, OrderSettings, Section):
     num_popular_negatives: Positive = Field(default=256, description="Shared negatives of a batch drawn by popularity.")
 
 
-class RankingSettings(ExplorationSettings, Section):
+class RankingSettings(ExplorationSettings, StageSettings, Section):
     """What is published."""
 
     list_length: int = Field(default=20, gt=0, le=1000, description="Items of a list (K).")
-    num_candidates: int = Field(default=128, gt=0, le=1000, description="Items that the second stage weighs.")
-    second_stage: bool = Field(
-        default=True, description="Let a second stage order the candidates; false takes the first stage's order."
-    )
     exclude_seen: bool = Field(default=True, description="Leave out what the user has consumed already.")
     unseen_items: bool = Field(
         default=True, description="Items that are in the catalogue and nobody has touched yet may be recommended."

@@ -34,8 +34,15 @@ class OptimiserSettings(TaskLearningSettings):
     replay_events: int = Field(
         default=8_192,
         gt=0,
-        description="Newest events kept for the second stage to learn from again, about 8 kB each: with every batch it "
-        "takes a step on as many old ones.",
+        description="Newest events kept for the second stage to learn from again, about 16 kB each: with every batch "
+        "it takes a step on as many old ones.",
+    )
+    exam_candidates: int = Field(
+        default=64,
+        gt=1,
+        le=1000,
+        description="Candidates of an event that the second stage learns from: the item taken and those it would list "
+        "first.",
     )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         default="float32",

@@ -19,6 +19,7 @@ from stream_rec.config import Settings
 from stream_rec.learning.optimisers import AdamW
 from stream_rec.learning.replay import Exams, ReplayBuffer
 from stream_rec.learning.reranking import listwise_loss
+from stream_rec.models.candidates import Candidates
 from stream_rec.models.leader import Leader
 from stream_rec.models.second_stage import Standardiser
 from stream_rec.models.shown import ShownOrder
@@ -30,7 +31,6 @@ from stream_rec.state.moments import Moments
 from stream_rec.state.shown import ShownList, ShownLists, put_together
 
 NUM_OLD_STEPS = 2  # on as many old lists each, with every batch
-TRUSTED_TAKEN = 1_000.0  # items taken at which half of what was learnt counts where items have no places yet
 TRUSTED_TAKEN = 1_000.0  # items taken at which half of what was learnt counts where items have no places yet
 LEAST_VARIANCE = 1e-7
 HEAD_START = 20.0  # as the leader's: what is learnt leads until a simple part has proved better
@@ -59,6 +59,8 @@ class Ordering:
             num_candidates=1 + settings.decode.max_impressions,
             num_features=num_features,
             num_moment_features=num_moment_features,
+            history_length=0,
+            attends=False,
             device=device,
         )
 
@@ -94,11 +96,11 @@ class Ordering:
         with torch.no_grad():
             is_taken_BK = exams.is_target_BK[:, 1:]
             of_several_B = shown.is_real_BK.sum(1) > 1  # the order of one tells nothing
-            weight_B, length_B = exams.weight_B * of_several_B, exams.length_B
+            weight_B, length_B = exams.weight_B * of_several_B, exams.candidates.length_B
             self._leader.observe(self._parts(exams, seen), is_taken_BK, weight_B, length_B)
             judged_BK = shown.is_real_BK & (exams.weight_B > 0)[:, None]
             self._of_items.observe(seen.features_BKF, judged_BK)
-            self._of_moments.observe(exams.moment_BX[:, None, :], judged_BK.any(1, keepdim=True))
+            self._of_moments.observe(exams.candidates.moment_BX[:, None, :], judged_BK.any(1, keepdim=True))
         self._step(exams)
         for number in range(NUM_OLD_STEPS):
             old = self._buffer.draw(exams.weight_B.shape[0], self._settings.worker.seed, NUM_OLD_STEPS * batch + number)
@@ -110,19 +112,19 @@ class Ordering:
     def _exams(self, moments: Moments, look: Look, shown: ShownLists, seen: ShownLook) -> Exams:
         """The lists, each with taking nothing before its places."""
         column_K = torch.arange(-1, shown.rows_BK.shape[1], device=shown.rows_BK.device)
-        return Exams(
-            first_BK=torch.cat([seen.nothing_B[:, None], seen.offset_BK], dim=1),
-            features_BKF=torch.cat([torch.zeros_like(seen.features_BKF[:, :1]), seen.features_BKF], dim=1),
-            moment_BX=look.evidence.features_BX,
-            length_B=moments.history.lengths_B,
-            is_target_BK=column_K == shown.taken_B[:, None],
-            weight_B=shown.weight_B,
+        candidates = Candidates.without_past(
+            torch.cat([seen.nothing_B[:, None], seen.offset_BK], dim=1),
+            torch.cat([torch.zeros_like(seen.features_BKF[:, :1]), seen.features_BKF], dim=1),
+            look.evidence.features_BX,
+            moments.history.lengths_B,
         )
+        return Exams(candidates, is_target_BK=column_K == shown.taken_B[:, None], weight_B=shown.weight_B)
 
     def _score(self, exams: Exams) -> Tensor:
         # What has never varied (an order within lists of one) has taught nothing: where it varies it must say nothing.
-        features_BKF = self._of_items(exams.features_BKF) * (self._of_items.variance_F > LEAST_VARIANCE)
-        scores_BK: Tensor = self._model(exams.first_BK, features_BKF, self._of_moments(exams.moment_BX), exams.length_B)
+        lists = exams.candidates
+        features_BKF = self._of_items(lists.features_BKF) * (self._of_items.variance_F > LEAST_VARIANCE)
+        scores_BK: Tensor = self._model(lists.first_BK, features_BKF, self._of_moments(lists.moment_BX), lists.length_B)
         return scores_BK
 
     def _parts(self, exams: Exams, seen: ShownLook) -> Tensor:

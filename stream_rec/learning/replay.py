@@ -4,18 +4,20 @@ A stream shows each moment once, in bursts of like ones. Learning from old ones 
 keeps the second stage from following each burst. Candidates and features are kept as they were at their time: no state
 could give them again.
 
-Shapes: B = moments, K = candidates, F = features of a candidate, X = features of the moment, C = capacity.
+Shapes: B = moments, K = candidates, N = history length, C = capacity; the rest as ``Candidates`` has it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from stream_rec.models.candidates import Candidates
+from stream_rec.models.history_attention import NUM_PAST_FEATURES, PAIRS
 from stream_rec.state.allocation import zeros
 
 
@@ -23,33 +25,43 @@ from stream_rec.state.allocation import zeros
 class Exams:
     """Moments with their candidates, and which of them was taken."""
 
-    first_BK: Tensor  # first stage's score; -inf in empty places
-    features_BKF: Tensor  # as they are, not standardised: scales move on
-    moment_BX: Tensor
-    length_B: Tensor  # of the history, int64
+    candidates: Candidates
     is_target_BK: Tensor
     weight_B: Tensor
 
 
 class ReplayBuffer:
-    """The newest exams as a ring, in half precision: 2 · K · F bytes an event."""
+    """The newest exams as a ring, in half precision: 2 · K · (F + P) bytes an event and some more."""
 
     def __init__(
-        self, capacity: int, num_candidates: int, num_features: int, num_moment_features: int, device: torch.device
+        self,
+        capacity: int,
+        *,
+        num_candidates: int,
+        num_features: int,
+        num_moment_features: int,
+        history_length: int,
+        attends: bool = True,
+        device: torch.device,
     ) -> None:
         def room(*shape: int, dtype: torch.dtype = torch.float16) -> Tensor:
             return zeros(capacity, *shape, dtype=dtype, device=device)
 
         self.capacity = capacity
         self._num_ever = 0
-        self._ring = Exams(
-            first_BK=room(num_candidates),
-            features_BKF=room(num_candidates, num_features),
-            moment_BX=room(num_moment_features),
-            length_B=room(dtype=torch.int32),
-            is_target_BK=room(num_candidates, dtype=torch.uint8),
-            weight_B=room(dtype=torch.float32),
-        )
+        self._ring = {
+            "first_BK": room(num_candidates),
+            "features_BKF": room(num_candidates, num_features),
+            "moment_BX": room(num_moment_features),
+            "length_B": room(dtype=torch.int32),
+            "pairs_BKP": room(num_candidates, sum(PAIRS.values()) if attends else 0),
+            "past_BNY": room(history_length, NUM_PAST_FEATURES if attends else 0),
+            "types_BN": room(history_length, dtype=torch.uint8),
+            "values_BN": room(history_length, dtype=torch.uint8),
+            "place_BN": room(history_length, dtype=torch.int16),
+            "is_target_BK": room(num_candidates, dtype=torch.uint8),
+            "weight_B": room(dtype=torch.float32),
+        }
 
     def __len__(self) -> int:
         return min(self._num_ever, self.capacity)
@@ -60,16 +72,11 @@ class ReplayBuffer:
             return None
         rng = np.random.Generator(np.random.Philox(key=[seed, batch]))
         drawn = rng.integers(0, len(self), num_events)
-        rows_B = torch.from_numpy(drawn).to(self._ring.weight_B.device, non_blocking=True)
-        ring = self._ring
-        return Exams(
-            first_BK=ring.first_BK[rows_B].float(),
-            features_BKF=ring.features_BKF[rows_B].float(),
-            moment_BX=ring.moment_BX[rows_B].float(),
-            length_B=ring.length_B[rows_B].long(),
-            is_target_BK=ring.is_target_BK[rows_B].bool(),
-            weight_B=ring.weight_B[rows_B],
-        )
+        rows_B = torch.from_numpy(drawn).to(self._ring["weight_B"].device, non_blocking=True)
+        held = {name: table[rows_B] for name, table in self._ring.items()}
+        held = {name: each.float() if each.is_floating_point() else each.long() for name, each in held.items()}
+        is_target_BK, weight_B = held.pop("is_target_BK").bool(), held.pop("weight_B")
+        return Exams(Candidates(**held), is_target_BK, weight_B)
 
     def add(self, exams: Exams) -> None:
         """Take in a batch; of a batch larger than the ring its newest."""
@@ -77,27 +84,26 @@ class ReplayBuffer:
         newest = slice(max(0, num_new - self.capacity), None)
         places = np.arange(self._num_ever, self._num_ever + num_new)[newest] % self.capacity
         places_B = torch.from_numpy(places).to(exams.weight_B.device, non_blocking=True)
-        num_candidates = exams.first_BK.shape[1]
         # A young catalogue has fewer candidates than there is room for: the rest is empty.
-        self._ring.first_BK[places_B] = float("-inf")
-        self._ring.is_target_BK[places_B] = 0
-        self._ring.first_BK[places_B, :num_candidates] = exams.first_BK[newest].half()
-        self._ring.is_target_BK[places_B, :num_candidates] = exams.is_target_BK[newest].to(torch.uint8)
-        self._ring.features_BKF[places_B, :num_candidates] = exams.features_BKF[newest].half()
-        self._ring.moment_BX[places_B] = exams.moment_BX[newest].half()
-        self._ring.length_B[places_B] = exams.length_B[newest].int()
-        self._ring.weight_B[places_B] = exams.weight_B[newest]
+        self._ring["first_BK"][places_B] = float("-inf")
+        self._ring["is_target_BK"][places_B] = 0
+        held = {**vars(exams.candidates), "is_target_BK": exams.is_target_BK, "weight_B": exams.weight_B}
+        num_candidates = exams.is_target_BK.shape[1]
+        for name, table in self._ring.items():
+            given = held[name][newest].to(table.dtype)
+            if "_BK" in name:
+                table[places_B, :num_candidates] = given
+            else:
+                table[places_B] = given
         self._num_ever += num_new
 
     def state(self) -> dict[str, Any]:
         """What it holds."""
-        held = {field.name: getattr(self._ring, field.name)[: len(self)].clone() for field in fields(Exams)}
-        return {"num_ever": self._num_ever, **held}
+        return {"num_ever": self._num_ever, **{name: table[: len(self)].clone() for name, table in self._ring.items()}}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Inverse of ``state``."""
         self._num_ever = state["num_ever"]
-        for field in fields(Exams):
-            table = getattr(self._ring, field.name)
+        for name, table in self._ring.items():
             table.zero_()
-            table[: len(self)] = state[field.name].to(table.device)
+            table[: len(self)] = state[name].to(table.device)

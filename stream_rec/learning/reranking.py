@@ -1,6 +1,6 @@
 """Training of the second stage: listwise softmax over the candidates, on the batch and on an older one.
 
-Shapes: B = moments, K = candidates, P = all parameters of the stage, flat.
+Shapes: B = moments, K = candidates, T = candidates that are learnt from, P = all parameters of the stage, flat.
 """
 
 from __future__ import annotations
@@ -25,6 +25,15 @@ def listwise_loss(scores_BK: Tensor, is_target_BK: Tensor, weight_B: Tensor) -> 
     return weighted_mean(torch.where(found_B, losses_B, 0.0), weight_B * found_B)
 
 
+def hardest(exams: Exams, scores_BK: Tensor, num_kept: int) -> Exams:
+    """The item that was taken and the candidates with the highest scores: the others' gradient is next to nothing."""
+    if scores_BK.shape[1] <= num_kept:
+        return exams
+    ranked = torch.topk(scores_BK.masked_fill(exams.is_target_BK, float("inf")), num_kept, dim=1, sorted=False)
+    kept_BT = ranked.indices
+    return Exams(exams.candidates.only(kept_BT), exams.is_target_BK.gather(1, kept_BT), exams.weight_B)
+
+
 class Reranking:
     """Steps of the second stage, guarded as the first's."""
 
@@ -35,22 +44,26 @@ class Reranking:
         self._optimiser = AdamW(network.second_stage, weight_decay=settings.learning.weight_decay)
         self._buffer = ReplayBuffer(
             settings.learning.replay_events,
-            num_candidates=max(settings.ranking.num_candidates, settings.ranking.list_length),
+            num_candidates=settings.learning.exam_candidates,
             num_features=network.second_stage.num_features,
             num_moment_features=network.second_stage.num_moment_features,
+            history_length=settings.state.history_length,
+            attends=network.second_stage.attention is not None,
             device=network.device,
         )
 
-    def learn(self, exams: Exams, batch: int) -> None:
-        """Learn from a batch.
+    def learn(self, exams: Exams, scores_BK: Tensor, batch: int) -> None:
+        """Learn from a batch; of the candidates from those that the stage's own ``scores_BK`` put first.
 
         Effects: 1. scales of features take it in; 2. a step on the batch; 3. a step on as many old exams; 4. the
         batch joins the old ones. A step whose loss or gradient is not finite is left out.
         """
         with torch.no_grad():
-            is_real_BK = torch.isfinite(exams.first_BK)
-            self._network.standardise_candidates.observe(exams.features_BKF, is_real_BK)
-            self._network.standardise_moments.observe(exams.moment_BX[:, None, :], is_real_BK.any(1, keepdim=True))
+            exams = hardest(exams, scores_BK, self._learning.exam_candidates)
+            candidates = exams.candidates
+            is_real_BT = torch.isfinite(candidates.first_BK)
+            self._network.standardise_candidates.observe(candidates.features_BKF, is_real_BT)
+            self._network.standardise_moments.observe(candidates.moment_BX[:, None, :], is_real_BT.any(1, keepdim=True))
         self._step(exams)
         old = self._buffer.draw(exams.weight_B.shape[0], self._seed, batch)
         if old is not None:
@@ -58,7 +71,7 @@ class Reranking:
         self._buffer.add(exams)
 
     def _step(self, exams: Exams) -> None:
-        scores_BK = self._network.rescore(exams.first_BK, exams.features_BKF, exams.moment_BX, exams.length_B)
+        scores_BK = self._network.rescore(exams.candidates)
         loss = listwise_loss(scores_BK, exams.is_target_BK, exams.weight_B)
         gradients = torch.autograd.grad(loss, self._optimiser.parameters)
         flat_P = torch.cat([gradient.reshape(-1) for gradient in gradients])

@@ -205,10 +205,7 @@ class Trainer:
         weight_B, length_B = moments.target_weight_B, moments.history.lengths_B
         with torch.no_grad():
             self._leader.observe(look.parts_BKP, is_target_BK, weight_B, length_B)
-        moment_BX = look.evidence.features_BX
-        self._reranking.learn(
-            Exams(look.first_BK, look.features_BKF, moment_BX, length_B, is_target_BK, weight_B), batch
-        )
+        self._reranking.learn(Exams(look.candidates, is_target_BK, weight_B), look.parts_BKP[:, :, 0], batch)
 
     def _extra_loss(
         self, inputs: Inputs, columns: Columns, prior_BC: Tensor, outputs_CW: Tensor, batch: int

@@ -5,7 +5,8 @@ and what nobody had touched yet has no share. Popularity is dense (a stored coun
 the batch's earlier events), uniform is one number, the others name a bounded number of items.
 
 Shapes: B = moments, I = item rows, H = half-lives, E = entries of all sparse statistics side by side, S = statistics
-(popularity by half-life, uniform, the sparse ones), X = features of the moment, P = excluded pairs, K = candidates.
+(popularity by half-life, uniform, the sparse ones), X = features of the moment, P = excluded pairs, K = candidates,
+L = past items whose neighbours are read, M = neighbours of each.
 """
 
 from __future__ import annotations
@@ -32,6 +33,11 @@ class Evidence:
     uniform_B: Tensor  # 1 / items that may be listed
     items_BE: Tensor  # item rows that the sparse statistics name, some of them several times
     shares_BE: Tensor
+    weights_BE: Tensor  # before they were made shares
+    lag_weights_L: Tensor  # with which the item-kNN reads
+    lags: tuple[
+        tuple[int, int], ...
+    ]  # of each sparse statistic: past items read in turn, entries of each; (0, 0): none
     widths: tuple[int, ...]  # entries of each sparse statistic
     features_BX: Tensor  # what the gate looks at
     usable_BS: Tensor  # statistics that say anything
@@ -46,6 +52,9 @@ class Evidence:
             self.uniform_B[block],
             self.items_BE[block],
             self.shares_BE[block],
+            self.weights_BE[block],
+            self.lag_weights_L,
+            self.lags,
             self.widths,
             self.features_BX[block],
             self.usable_BS[block],
@@ -61,10 +70,26 @@ class Evidence:
         named = [part_BE.sum(1) for part_BE in named_BE.split_with_sizes(self.widths, dim=1)]
         return torch.stack([*popular_HB.unbind(), self.uniform_B, *named], dim=1)
 
-    def shares_at(self, counts_HI: Tensor, rows_BK: Tensor, place_BI: Tensor) -> Tensor:
-        """[B, K, S] what each statistic gives K distinct items a moment; row 0 gets nothing of use.
+    def cosines(self) -> tuple[Tensor, Tensor]:
+        """Neighbours [B, L, M] of the newest past items in the item-kNN, and their cosines."""
+        items_BLM, weights_BLM = self._by_lag("item kNN")
+        return items_BLM, weights_BLM / self.lag_weights_L[: weights_BLM.shape[1], None]
 
-        ``place_BI`` says where each item row is among them, K where it is not.
+    def rule_shares(self) -> tuple[Tensor, Tensor]:
+        """Neighbours [B, L, M] of the newest past items in the rules, and their shares of what is listed of the row."""
+        items_BLM, weights_BLM = self._by_lag("rules")
+        return items_BLM, weights_BLM * _inverse(weights_BLM.sum(2, keepdim=True))
+
+    def _by_lag(self, name: str) -> tuple[Tensor, Tensor]:
+        index = SPARSE.index(name)
+        start, lags = sum(self.widths[:index]), self.lags[index]
+        part = slice(start, start + lags[0] * lags[1])
+        shape = (self.items_BE.shape[0], *lags)
+        return self.items_BE[:, part].reshape(shape), self.weights_BE[:, part].reshape(shape)
+
+    def shares_at(self, counts_HI: Tensor, rows_BK: Tensor, place_BI: Tensor) -> Tensor:
+        """[B, K, S] what each statistic gives K distinct items a moment, found by their ``places``; row 0 gets nothing
+        of use.
         """
         num_moments, num_candidates = rows_BK.shape
         num_half_lives = counts_HI.shape[0]
@@ -132,6 +157,9 @@ def gather_evidence(memory: Memory, moments: Moments) -> Evidence:
         uniform_B=1.0 / (~out_BI).sum(1).clamp_min(1),
         items_BE=items_BE,
         shares_BE=shares_BE,
+        weights_BE=weights_BE,
+        lag_weights_L=statistics.knn_weights_L,
+        lags=tuple((reading.num_lags, reading.num_per_lag) for reading in readings),
         widths=widths,
         features_BX=features_BX,
         usable_BS=torch.stack([*(mass_HB > 1e-20), always_B, *(mass > 1e-20 for mass in masses)], dim=1),

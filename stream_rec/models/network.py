@@ -13,7 +13,9 @@ from torch import Tensor
 
 from stream_rec.config import Settings
 from stream_rec.models.base import Inputs
+from stream_rec.models.candidates import Candidates
 from stream_rec.models.evidence import num_gate_features
+from stream_rec.models.history_attention import HistoryAttention
 from stream_rec.models.items import RowTable, item_vectors
 from stream_rec.models.mixture import StatisticsMixture
 from stream_rec.models.registry import make_encoder, read_length
@@ -56,7 +58,10 @@ class Network:
             num_moment_features = num_gate_features(num_half_lives)
             num_features = num_half_lives + 1 + len(SPARSE) + NUM_OTHER_FEATURES
             mixture = StatisticsMixture(num_half_lives)
-            second_stage = SecondStage(num_features, num_moment_features)
+            attention = None
+            if settings.ranking.history_attention:
+                attention = HistoryAttention(state.history_length, num_moment_features)
+            second_stage = SecondStage(num_features, num_moment_features, attention)
         with device:
             self.tasks = make_heads(settings)
         self.mixture = mixture.to(device)
@@ -106,13 +111,12 @@ class Network:
         queries_BD: Tensor = self.encoder(self.inputs(moments, vectors_RD, items_BN))
         return queries_BD
 
-    def rescore(self, first_BK: Tensor, features_BKF: Tensor, moment_BX: Tensor, length_B: Tensor) -> Tensor:
-        """[B, K] the second stage's scores; features as they are."""
+    def rescore(self, candidates: Candidates) -> Tensor:
+        """[B, K] the second stage's scores."""
         scores_BK: Tensor = self.second_stage(
-            first_BK,
-            self.standardise_candidates(features_BKF),
-            self.standardise_moments(moment_BX),
-            length_B,
+            candidates,
+            self.standardise_candidates(candidates.features_BKF),
+            self.standardise_moments(candidates.moment_BX),
         )
         return scores_BK
 

@@ -1,9 +1,11 @@
 """The second stage: orders a few candidates by all that is known of each of them together.
 
 A sum of statistics cannot say that an item is likely because it is new AND follows the last one; a small network over
-what each source says of a candidate can. It starts as the first stage's own order and learns to depart from it.
+what each source says of a candidate can. Candidates attend over the history besides. It starts as the first stage's own
+order and learns to depart from it.
 
-Shapes: B = moments, K = candidates, F = features of a candidate, X = features of the moment, L = history classes.
+Shapes: B = moments, K = candidates, F = features of a candidate, X = features of the moment, L = history classes,
+H = hidden units, R = what a candidate hears from the history.
 """
 
 from __future__ import annotations
@@ -13,15 +15,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stream_rec.models.blend import NUM_CLASSES, history_class
+from stream_rec.models.candidates import Candidates
+from stream_rec.models.history_attention import HistoryAttention
 
 HIDDEN = 64
 CLIP = 5.0  # in standard deviations
 
 
 class SecondStage(nn.Module):
-    """Scores [B, K] = b[class] · first stage + w[class] · features + MLP(features, moment)."""
+    """Scores [B, K] = b[class] · first stage + w[class] · features + v · heard + MLP(features, moment, heard)."""
 
-    def __init__(self, num_features: int, num_moment_features: int) -> None:
+    def __init__(self, num_features: int, num_moment_features: int, attention: HistoryAttention | None = None) -> None:
         super().__init__()
         self.num_features, self.num_moment_features = num_features, num_moment_features
         self.trust = nn.Embedding(NUM_CLASSES, 1)
@@ -33,13 +37,25 @@ class SecondStage(nn.Module):
         self.hidden = nn.Linear(HIDDEN, HIDDEN)
         self.output = nn.Linear(HIDDEN, 1, bias=False)
         nn.init.zeros_(self.output.weight)
+        self.attention = attention
+        if attention is not None:
+            self.from_heard = nn.Linear(attention.num_heard, HIDDEN, bias=False)
+            self.straight_heard = nn.Linear(attention.num_heard, 1, bias=False)
+            # Zero: what is heard is noise until the attention has learnt whom to ask.
+            nn.init.zeros_(self.from_heard.weight)
+            nn.init.zeros_(self.straight_heard.weight)
 
-    def forward(self, first_BK: Tensor, features_BKF: Tensor, moment_BX: Tensor, length_B: Tensor) -> Tensor:
-        """[B, K] scores; features standardised. A score where ``first_BK`` is -inf is -inf."""
-        class_B = history_class(length_B)
-        hidden_BKH = F.relu(self.from_candidate(features_BKF) + self.from_moment(moment_BX)[:, None, :])
-        learnt_BK = self.output(F.relu(self.hidden(hidden_BKH))).squeeze(2)
+    def forward(self, candidates: Candidates, features_BKF: Tensor, moment_BX: Tensor) -> Tensor:
+        """[B, K] scores, -inf where ``first_BK`` is; ``features_BKF`` and ``moment_BX`` standardised."""
+        first_BK = candidates.first_BK
+        class_B = history_class(candidates.length_B)
         straight_BK = torch.einsum("bkf,bf->bk", features_BKF, self.straight(class_B))
+        linear_BKH = self.from_candidate(features_BKF) + self.from_moment(moment_BX)[:, None, :]
+        if self.attention is not None:
+            heard_BKR = self.attention(candidates, moment_BX)
+            linear_BKH = linear_BKH + self.from_heard(heard_BKR)
+            straight_BK = straight_BK + self.straight_heard(heard_BKR).squeeze(2)
+        learnt_BK = self.output(F.relu(self.hidden(F.relu(linear_BKH)))).squeeze(2)
         # Not -inf times a weight: its gradient is no number.
         empty_BK = torch.isinf(first_BK)
         kept_BK = self.trust(class_B) * first_BK.masked_fill(empty_BK, 0.0)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stream_rec.models.evidence import Evidence
+from stream_rec.state.moments import Moments
 
 FIRST_STAGE, STATISTICS, ATTENTION = 60, 30, 20  # quotas: scores over all items
 SPARSE_QUOTA = 25
@@ -57,6 +58,12 @@ def places(rows_BK: Tensor, num_rows: int) -> Tensor:
     place_BI = torch.full((num_moments, num_rows), num_candidates, dtype=torch.int32, device=rows_BK.device)
     order_K = torch.arange(num_candidates, dtype=torch.int32, device=rows_BK.device)
     return place_BI.scatter_(1, rows_BK, order_K.expand_as(rows_BK))
+
+
+def past_places(moments: Moments, place_BI: Tensor, num_candidates: int) -> Tensor:
+    """[B, N] which candidate each past interaction was with, newest first, by their ``places``; K where none."""
+    items_BN = moments.history.items_BN
+    return torch.where(items_BN > 0, place_BI.gather(1, items_BN).long(), num_candidates)
 
 
 def _top_entries(items_BE: Tensor, shares_BE: Tensor, place_BI: Tensor, unplaced: int) -> Tensor:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from stream_rec.ranking.candidates import past_places
+from stream_rec.ranking.distances import Distances
 from stream_rec.state.memory import Memory
 from stream_rec.state.moments import Moments
 
 LEAST_SHARE = 1e-6
 DAY_S = 86_400.0
-FAR_KM = 20_000.0  # where a place is not known
-DISTRICT_KM = 3.0
-NUM_NEAR = 40  # newest interactions whose places are compared with those of the candidates
 
 
 def candidate_features(
@@ -27,6 +26,7 @@ def candidate_features(
     shares_BKS: Tensor,
     prior_BK: Tensor,
     residual_BK: Tensor,
+    distances: Distances | None,
 ) -> Tensor:
     """[B, K, F] what is known of each candidate at its moment, not standardised yet. Empty places hold anything.
 
@@ -44,9 +44,9 @@ def candidate_features(
             torch.log1p(since_last_BK.float()),
             torch.log1p(counts_I[rows_BK]),
             memory.statistics.kinds.log_lifts(moments, rows_BK, place_BI),
-            *_own_past(moments, rows_BK, place_BI),
+            *_own_past(moments, place_BI, rows_BK.shape[1]),
             *_alike(memory, moments, rows_BK),
-            *_near(memory, moments, rows_BK),
+            *_near(rows_BK, distances),
         ],
         dim=2,
     )
@@ -55,16 +55,14 @@ def candidate_features(
     return torch.nan_to_num(features_BKF, nan=0.0, posinf=30.0, neginf=-30.0)
 
 
-def _own_past(moments: Moments, rows_BK: Tensor, place_BI: Tensor) -> list[Tensor]:
+def _own_past(moments: Moments, place_BI: Tensor, num_candidates: int) -> list[Tensor]:
     """How often the user had each candidate, how long ago and how many interactions back; at what hour beside now."""
-    items_BN = moments.history.items_BN
-    num_moments, length = items_BN.shape
-    num_candidates = rows_BK.shape[1]
-    device = rows_BK.device
-    place_BN = torch.where(items_BN > 0, place_BI.gather(1, items_BN).long(), num_candidates)
+    place_BN = past_places(moments, place_BI, num_candidates)
+    num_moments, length = place_BN.shape
+    device = place_BN.device
     lag_N = torch.arange(length, device=device).expand(num_moments, -1).contiguous()
     wide = (num_moments, num_candidates + 1)
-    count_BK = torch.zeros(wide, device=device).scatter_add_(1, place_BN, torch.ones(items_BN.shape, device=device))
+    count_BK = torch.zeros(wide, device=device).scatter_add_(1, place_BN, torch.ones(place_BN.shape, device=device))
     lag_BK = torch.full(wide, length, dtype=torch.int64, device=device).scatter_reduce_(1, place_BN, lag_N, "amin")
     count_BK, lag_BK = count_BK[:, :-1], lag_BK[:, :-1]
     gap_BK = moments.gaps_BN.gather(1, lag_BK.clamp(max=length - 1))
@@ -78,21 +76,12 @@ def _own_past(moments: Moments, rows_BK: Tensor, place_BI: Tensor) -> list[Tenso
     ]
 
 
-def _near(memory: Memory, moments: Moments, rows_BK: Tensor) -> list[Tensor]:
-    """How far each candidate is from the last item, from the nearest of the history, and how usual its places are.
-
-    The position of an event itself is not read: it would give away where the user is about to have been.
-    """
-    catalogue, items_BN = memory.catalogue, moments.history.items_BN[:, :NUM_NEAR]
-    if not catalogue.has_places:
+def _near(rows_BK: Tensor, distances: Distances | None) -> list[Tensor]:
+    """How far each candidate is from the last item, from the nearest of the history, and how usual its places are."""
+    if distances is None:
         return [torch.zeros(rows_BK.shape, device=rows_BK.device)] * 4
-    theirs_BK3, past_BN3 = catalogue.places_I3[rows_BK], catalogue.places_I3[items_BN]
-    # Not by way of an inner product: of numbers as large as the Earth little would be left of a hundred metres.
-    away_BKN = torch.cdist(theirs_BK3, past_BN3, compute_mode="donot_use_mm_for_euclid_dist")
-    known_BKN = theirs_BK3.any(2)[:, :, None] & past_BN3.any(2)[:, None, :]
-    away_BKN = torch.where(known_BKN, away_BKN, FAR_KM)
-    weight_N = torch.arange(1, items_BN.shape[1] + 1, device=items_BN.device).rsqrt()
-    district_BKN = torch.exp(-away_BKN / DISTRICT_KM)
+    away_BKN, district_BKN = distances.away_km_BKN, distances.district_BKN
+    weight_N = torch.arange(1, away_BKN.shape[2] + 1, device=away_BKN.device).rsqrt()
     corner_BKN = (district_BKN * district_BKN * district_BKN).square()  # a sixth of the distance, without another exp
     usual = [torch.log((close_BKN @ weight_N).clamp_min(1e-6)) for close_BKN in (district_BKN, corner_BKN)]
     return [torch.log1p(away_BKN[:, :, 0]), torch.log1p(away_BKN.amin(2)), *usual]

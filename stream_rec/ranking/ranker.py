@@ -18,12 +18,15 @@ from torch import Tensor
 
 from stream_rec.config import Settings
 from stream_rec.models.blend import Blend
+from stream_rec.models.candidates import Candidates
 from stream_rec.models.evidence import Evidence, gather_evidence
 from stream_rec.models.leader import Leader
 from stream_rec.models.mixture import FLOOR
 from stream_rec.models.network import Network
-from stream_rec.ranking.candidates import ATTENTION, FIRST_STAGE, STATISTICS, gather_candidates, places
+from stream_rec.ranking.candidates import ATTENTION, FIRST_STAGE, STATISTICS, gather_candidates, past_places, places
+from stream_rec.ranking.distances import distances
 from stream_rec.ranking.features import candidate_features
+from stream_rec.ranking.pairs import pair_statistics, past_features
 from stream_rec.state.memory import Memory
 from stream_rec.state.moments import Moments
 from stream_rec.state.statistics import SPARSE
@@ -62,13 +65,25 @@ class Look:
     shares_BKS: Tensor
     first_BK: Tensor  # first stage's score; -inf in empty places
     residual_BK: Tensor  # the encoder's logit, over its mean
-    features_BKF: Tensor  # as they are, not standardised
+    candidates: Candidates
     prior_BI: Tensor | None  # the statistics' over all items, -inf out of the list; None if there were several blocks
     new_first_BN: Tensor  # first stage's score of the rows that were asked for besides, -inf out of the list
     parts_BKP: Tensor  # scores by each part: second stage, first stage, every statistic alone
     query_BD: Tensor  # the encoder's …
     outputs_IW: Tensor  # … and the items' vectors that it meets, biases last
     log_worth_BK: Tensor | None  # of what an item is worth once taken; None where no task has a weight
+
+
+@dataclass
+class Seen:
+    """What the first stage says of its candidates."""
+
+    rows_BK: Tensor
+    place_BI: Tensor  # as ``places`` has it
+    shares_BKS: Tensor
+    first_BK: Tensor
+    prior_BK: Tensor
+    residual_BK: Tensor
 
 
 @dataclass
@@ -123,8 +138,8 @@ class Ranker:
         )
         place_BI = places(rows_BK, catalogue.barred_I.shape[0])
         shares_BKS = evidence.shares_at(catalogue.counts_HI, rows_BK, place_BI)
-        features_BKF = candidate_features(memory, moments, rows_BK, place_BI, shares_BKS, prior_BK, residual_BK)
-        parts_BKP = self._parts(moments, evidence, rows_BK, first_BK, prior_BK, shares_BKS, features_BKF)
+        seen = Seen(rows_BK, place_BI, shares_BKS, first_BK, prior_BK, residual_BK)
+        candidates = self._candidates(moments, catalogue, evidence, seen)
         return Look(
             evidence=evidence,
             gate_BS=gate_BS,
@@ -132,10 +147,10 @@ class Ranker:
             shares_BKS=shares_BKS,
             first_BK=first_BK,
             residual_BK=residual_BK,
-            features_BKF=features_BKF,
+            candidates=candidates,
             prior_BI=prior_BI if len(parts) == 1 else None,
             new_first_BN=new_first_BN,
-            parts_BKP=parts_BKP,
+            parts_BKP=self._parts(candidates, rows_BK, prior_BK, shares_BKS),
             query_BD=query_BD,
             outputs_IW=catalogue.outputs_IW,
             log_worth_BK=self._log_worth(moments, query_BD, rows_BK, catalogue),
@@ -147,6 +162,33 @@ class Ranker:
             return None
         vectors_BKD = F.embedding(rows_BK, catalogue.vectors_ID)
         return tasks.log_worth(tasks(query_BD, vectors_BKD, moments.user_B, rows_BK))
+
+    def _candidates(self, moments: Moments, catalogue: Catalogue, evidence: Evidence, seen: Seen) -> Candidates:
+        """What the second stage reads of them."""
+        memory, history, rows_BK = self._memory, moments.history, seen.rows_BK
+        num_moments, num_candidates = rows_BK.shape
+        in_use_BN = history.items_BN > 0
+        away = distances(memory, moments, rows_BK)
+        features_BKF = candidate_features(
+            memory, moments, rows_BK, seen.place_BI, seen.shares_BKS, seen.prior_BK, seen.residual_BK, away
+        )
+        if self._network.second_stage.attention is None:
+            pairs_BKP = torch.empty(num_moments, num_candidates, 0, device=rows_BK.device)
+            past_BNY = torch.empty(*in_use_BN.shape, 0, device=rows_BK.device)
+        else:
+            pairs_BKP = pair_statistics(moments, evidence, rows_BK, seen.place_BI, catalogue.vectors_ID, away)
+            past_BNY = past_features(memory, moments)
+        return Candidates(
+            first_BK=seen.first_BK,
+            features_BKF=features_BKF,
+            moment_BX=evidence.features_BX,
+            length_B=history.lengths_B,
+            pairs_BKP=pairs_BKP,
+            past_BNY=past_BNY,
+            types_BN=history.types_BN * in_use_BN,
+            values_BN=history.values_BN * in_use_BN,
+            place_BN=past_places(moments, seen.place_BI, num_candidates),
+        )
 
     def _first_stage(
         self,
@@ -178,22 +220,13 @@ class Ranker:
         first_BK = first_BI.gather(1, rows_BK).masked_fill(empty_BK, float("-inf"))
         return rows_BK, prior_BK, residual_BI.gather(1, rows_BK), first_BK, first_BI[:, new_N], prior_BI
 
-    def _parts(
-        self,
-        moments: Moments,
-        evidence: Evidence,
-        rows_BK: Tensor,
-        first_BK: Tensor,
-        prior_BK: Tensor,
-        shares_BKS: Tensor,
-        features_BKF: Tensor,
-    ) -> Tensor:
+    def _parts(self, candidates: Candidates, rows_BK: Tensor, prior_BK: Tensor, shares_BKS: Tensor) -> Tensor:
         """[B, K, P] scores of the candidates by each part."""
-        second_BK = self._network.rescore(first_BK, features_BKF, evidence.features_BX, moments.history.lengths_B)
-        # What a statistic does not know is ordered by the mixture, far below what it does.
-        alone_BKS = torch.log(shares_BKS.clamp_min(1e-9)) + 1e-3 * prior_BK[:, :, None]
+        second_BK = self._network.rescore(candidates)
+        # What a statistic does not know is ordered by the mixture, below what it does.
+        alone_BKS = candidates.features_BKF[:, :, : shares_BKS.shape[2]] + 1e-3 * prior_BK[:, :, None]
         alone_BKS = alone_BKS.masked_fill((rows_BK == 0)[:, :, None], float("-inf"))
-        return torch.cat([second_BK[:, :, None], first_BK[:, :, None], alone_BKS], dim=2)
+        return torch.cat([second_BK[:, :, None], candidates.first_BK[:, :, None], alone_BKS], dim=2)
 
     @torch.no_grad()
     def order(self, look: Look, moments: Moments, list_length: int) -> Ranked:

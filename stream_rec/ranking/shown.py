@@ -12,6 +12,7 @@ from torch import Tensor
 
 from stream_rec.models.mixture import FLOOR
 from stream_rec.ranking.candidates import places
+from stream_rec.ranking.distances import distances
 from stream_rec.ranking.features import candidate_features
 from stream_rec.ranking.ranker import Look
 from stream_rec.state.exposures import Exposures
@@ -49,7 +50,8 @@ def look_at_shown(memory: Memory, exposures: Exposures, moments: Moments, look: 
     residual_BK = torch.einsum("bkd,bd->bk", outputs_BKW[:, :, :-1], look.query_BD) + outputs_BKW[:, :, -1]
     residual_BK = residual_BK * known_BK
     residual_BK = residual_BK - _mean(residual_BK, is_real_BK)
-    of_any_BKF = candidate_features(memory, moments, rows_BK, place_BI, shares_BKS, prior_BK, residual_BK)
+    away = distances(memory, moments, rows_BK)
+    of_any_BKF = candidate_features(memory, moments, rows_BK, place_BI, shares_BKS, prior_BK, residual_BK, away)
     lag_BK = _lags(moments, rows_BK)
     log_price_BK = torch.log(shown.prices_BK.clamp_min(1e-3))
     offset_BK = torch.log(exposures.rates(shown.places_BK)).masked_fill(~is_real_BK, float("-inf"))

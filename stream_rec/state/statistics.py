@@ -46,10 +46,15 @@ SPARSE = (
 
 @dataclass
 class Reading:
-    """What one statistic says: items, some several times, and weights >= 0. Row 0 and weight 0 say nothing."""
+    """What one statistic says: items, some several times, and weights >= 0. Row 0 and weight 0 say nothing.
+
+    The first entries may be the neighbours of each of the newest past items in turn.
+    """
 
     items_BE: Tensor
     weights_BE: Tensor
+    num_lags: int = 0
+    num_per_lag: int = 0
 
 
 class Statistics:
@@ -66,7 +71,7 @@ class Statistics:
         self.ages = Ages(state.max_items, device)
         self.visitors = Visitors(state.max_items, 64, device)
         self._tables = {"transitions": self.transitions, "rules": self.rules, "together": self.together}
-        self._knn_weights_L = torch.arange(1, NUM_KNN_LAGS + 1, device=device).rsqrt()
+        self.knn_weights_L = torch.arange(1, NUM_KNN_LAGS + 1, device=device).rsqrt()
         self._rule_weights_L = 1.0 / torch.arange(1, NUM_RULE_LAGS + 1, device=device)
         self._window_Z = torch.tensor(WINDOW, device=device)
         self._window_weights_Z = 1.0 / self._window_Z.abs().sqrt()
@@ -136,7 +141,7 @@ class Statistics:
         items_BE = torch.cat(
             [table.neighbours_IM[past_BL].long().flatten(1), moments.item_B.expand_as(fresh_BB)], dim=1
         )
-        return Reading(items_BE, torch.cat([stored_BLM.flatten(1), fresh_BB], dim=1))
+        return Reading(items_BE, torch.cat([stored_BLM.flatten(1), fresh_BB], dim=1), *stored_BLM.shape[1:])
 
     def _item_knn(self, past_BL: Tensor) -> Reading:
         table = self.together
@@ -144,8 +149,8 @@ class Statistics:
         mass_I = table.mass_WI[0]
         product_BLM = mass_I[past_BL][:, :, None] * mass_I[items_BLM]
         cosine_BLM = table.weights_WIM[0, past_BL] * product_BLM.clamp_min(1e-24).rsqrt()
-        cosine_BLM = cosine_BLM * (self._knn_weights_L[: past_BL.shape[1]] * (past_BL > 0))[:, :, None]
-        return Reading(items_BLM.flatten(1), cosine_BLM.flatten(1))
+        cosine_BLM = cosine_BLM * (self.knn_weights_L[: past_BL.shape[1]] * (past_BL > 0))[:, :, None]
+        return Reading(items_BLM.flatten(1), cosine_BLM.flatten(1), *items_BLM.shape[1:])
 
     def _session_knn(self, moments: Moments, histories: Histories) -> Reading:
         """STAN-like (Garg et al., SIGIR 2019): neighbours who share recent items, read near what is shared."""
@@ -177,7 +182,10 @@ class Statistics:
     def _own(self, moments: Moments, *, repeats: bool) -> list[Reading]:
         """The user's own items: how often, how lately, and how often at this hour of the day."""
         items_BN = moments.history.items_BN
-        is_own_BN = ((items_BN > 0) & repeats).float()
+        if not repeats:
+            items_BN = items_BN[:, :0]
+            return [Reading(items_BN, items_BN.float())] * 3
+        is_own_BN = (items_BN > 0).float()
         recency_N = 1.0 / torch.arange(1, items_BN.shape[1] + 1, device=self.device)
         angle_BN = (moments.gaps_BN % int(DAY_S)).float() * (2 * torch.pi / DAY_S)
         by_hour_BN = torch.exp(HOUR_CONCENTRATION * (torch.cos(angle_BN) - 1.0))

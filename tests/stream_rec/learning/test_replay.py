@@ -5,27 +5,36 @@ from __future__ import annotations
 import torch
 
 from stream_rec.learning.replay import Exams, ReplayBuffer
+from stream_rec.models.history_attention import NUM_PAST_FEATURES, PAIRS
+from tests.stream_rec.models.exams import candidates_of
 from tests.stream_rec.tiny_worlds import differing
 
 CPU = torch.device("cpu")
-K, F, X = 5, 3, 2
+K, F, X, N = 5, 3, 2, 4
 
 
 def exams(numbers: list[int], num_candidates: int = K) -> Exams:
     """One exam a number, which stands in each of its fields."""
     n_B = torch.tensor(numbers, dtype=torch.float32, device=CPU)
+    candidates = candidates_of(
+        n_B[:, None].repeat(1, num_candidates),
+        n_B[:, None, None].repeat(1, num_candidates, F),
+        n_B[:, None].repeat(1, X),
+        n_B.long(),
+        num_past=N,
+    )
+    candidates.pairs_BKP = n_B[:, None, None].repeat(1, num_candidates, sum(PAIRS.values()))
+    candidates.past_BNY = n_B[:, None, None].repeat(1, N, NUM_PAST_FEATURES)
+    candidates.types_BN = candidates.values_BN = candidates.place_BN = n_B[:, None].long().repeat(1, N)
     return Exams(
-        first_BK=n_B[:, None].repeat(1, num_candidates),
-        features_BKF=n_B[:, None, None].repeat(1, num_candidates, F),
-        moment_BX=n_B[:, None].repeat(1, X),
-        length_B=n_B.long(),
+        candidates,
         is_target_BK=torch.arange(num_candidates, device=CPU)[None, :] == (n_B.long() % num_candidates)[:, None],
         weight_B=n_B,
     )
 
 
 def buffer(capacity: int = 8) -> ReplayBuffer:
-    return ReplayBuffer(capacity, K, F, X, CPU)
+    return ReplayBuffer(capacity, num_candidates=K, num_features=F, num_moment_features=X, history_length=N, device=CPU)
 
 
 def test_what_comes_out_went_in_whole() -> None:
@@ -36,9 +45,10 @@ def test_what_comes_out_went_in_whole() -> None:
     assert drawn is not None
     assert set(drawn.weight_B.tolist()) == {1.0, 2.0, 3.0}
     expected = exams([int(weight) for weight in drawn.weight_B.tolist()])
-    for name in ("first_BK", "features_BKF", "moment_BX", "length_B", "is_target_BK"):
-        assert torch.equal(getattr(drawn, name), getattr(expected, name))
-        assert getattr(drawn, name).dtype == getattr(expected, name).dtype
+    assert torch.equal(drawn.is_target_BK, expected.is_target_BK)
+    for name, value in vars(drawn.candidates).items():
+        assert torch.equal(value, getattr(expected.candidates, name)), name
+        assert value.dtype == getattr(expected.candidates, name).dtype, name
 
 
 def test_only_the_newest_are_held_whatever_the_size_of_a_batch() -> None:
@@ -61,8 +71,8 @@ def test_places_without_a_candidate_are_empty_even_where_a_fuller_one_stood() ->
     held.add(exams([3, 3], num_candidates=2))
     drawn = held.draw(3, seed=1, batch=0)
     assert drawn is not None
-    assert (drawn.first_BK[:, :2] == 3).all()
-    assert torch.isneginf(drawn.first_BK[:, 2:]).all()
+    assert (drawn.candidates.first_BK[:, :2] == 3).all()
+    assert torch.isneginf(drawn.candidates.first_BK[:, 2:]).all()
     assert not drawn.is_target_BK[:, 2:].any()
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import torch
 
 from stream_rec.learning.reranking import listwise_loss
+from stream_rec.models.candidates import Candidates
+from stream_rec.models.history_attention import HistoryAttention
 from stream_rec.models.leader import Leader
 from stream_rec.models.second_stage import CLIP, SecondStage, Standardiser
+from tests.stream_rec.models.exams import candidates_of
 
 CPU = torch.device("cpu")
 B, K, F, X = 64, 6, 4, 3
 
 
-def world(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+def world(seed: int) -> tuple[Candidates, torch.Tensor]:
     """The right candidate has both of the first two features: no sum of them tells it from those with one, twice."""
     generator = torch.Generator().manual_seed(seed)
     features_BKF = torch.zeros(B, K, F, device=CPU)
@@ -23,32 +26,39 @@ def world(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Te
         features_BKF[index, target_B[index], :2] = 1.0
     is_target_BK = torch.arange(K, device=CPU)[None, :] == target_B[:, None]
     first_BK = torch.randn(B, K, generator=generator, device=CPU)
-    return first_BK, features_BKF, torch.zeros(B, X, device=CPU), torch.full((B,), 9, device=CPU), is_target_BK
+    length_B = torch.full((B,), 9, device=CPU)
+    return candidates_of(first_BK, features_BKF, torch.zeros(B, X, device=CPU), length_B), is_target_BK
+
+
+def scores(stage: SecondStage, candidates: Candidates) -> torch.Tensor:
+    scores_BK: torch.Tensor = stage(candidates, candidates.features_BKF, candidates.moment_BX)
+    return scores_BK
 
 
 def test_it_starts_as_the_first_stage_and_learns_what_no_sum_says() -> None:
     torch.manual_seed(0)
     stage = SecondStage(F, X)
-    first_BK, features_BKF, moment_BX, length_B, is_target_BK = world(0)
-    assert torch.equal(stage(first_BK, features_BKF, moment_BX, length_B), first_BK)
+    candidates, is_target_BK = world(0)
+    assert torch.equal(scores(stage, candidates), candidates.first_BK)
     optimiser = torch.optim.AdamW(stage.parameters(), lr=0.02)
     for step in range(200):
-        batch = world(step)
+        candidates, is_target_BK = world(step)
         optimiser.zero_grad()
-        listwise_loss(stage(*batch[:4]), batch[4], torch.ones(B, device=CPU)).backward()
+        listwise_loss(scores(stage, candidates), is_target_BK, torch.ones(B, device=CPU)).backward()
         optimiser.step()
-    *inputs, is_target_BK = world(1_000)
-    right = stage(*inputs).argmax(1) == is_target_BK.to(torch.int8).argmax(1)
+    candidates, is_target_BK = world(1_000)
+    right = scores(stage, candidates).argmax(1) == is_target_BK.to(torch.int8).argmax(1)
     assert right.float().mean() > 0.95
 
 
 def test_empty_places_stay_empty_and_leave_all_gradients_finite() -> None:
-    stage = SecondStage(F, X)
-    first_BK, features_BKF, moment_BX, length_B, is_target_BK = world(0)
-    first_BK[:, -2:] = float("-inf")
-    scores_BK = stage(first_BK, features_BKF, moment_BX, length_B)
+    stage = SecondStage(F, X, HistoryAttention(2, X))
+    candidates, is_target_BK = world(0)
+    candidates.first_BK[:, -2:] = float("-inf")
+    scores_BK = scores(stage, candidates)
     assert torch.isneginf(scores_BK[:, -2:]).all()
-    listwise_loss(scores_BK, is_target_BK & torch.isfinite(first_BK), torch.ones(B, device=CPU)).backward()
+    is_target_BK &= torch.isfinite(candidates.first_BK)
+    listwise_loss(scores_BK, is_target_BK, torch.ones(B, device=CPU)).backward()
     assert all(torch.isfinite(p.grad).all() for p in stage.parameters() if p.grad is not None)
 
 

@@ -9,6 +9,7 @@ import torch
 
 from stream_rec.learning.learner import Learner
 from stream_rec.ranking.candidates import places
+from stream_rec.ranking.distances import distances
 from stream_rec.ranking.features import candidate_features
 from stream_rec.records import Event, Item, ItemUpdate
 from stream_rec.state.catalogue import NOWHERE, place_of
@@ -44,11 +45,13 @@ def features_of(user: str, items: list[str]) -> dict[str, list[float]]:
     look = learner.ranker.look(looking)
     rows_BK = torch.tensor([[learner.memory.items.row(item) for item in items]], device=torch.device("cpu"))
     nothing_BK = torch.zeros(rows_BK.shape, device=torch.device("cpu"))
-    place_BI = places(rows_BK, learner.memory.num_item_rows)
-    shares_BKS = look.evidence.shares_at(
-        learner.memory.statistics.popularity.counts_HI[:, : learner.memory.num_item_rows], rows_BK, place_BI
+    counts_HI = learner.memory.statistics.popularity.counts_HI[:, : learner.memory.num_item_rows]
+    place_BI = places(rows_BK, counts_HI.shape[1])
+    shares_BKS = look.evidence.shares_at(counts_HI, rows_BK, place_BI)
+    away = distances(learner.memory, looking, rows_BK)
+    features_BKF = candidate_features(
+        learner.memory, looking, rows_BK, place_BI, shares_BKS, nothing_BK, nothing_BK, away
     )
-    features_BKF = candidate_features(learner.memory, looking, rows_BK, place_BI, shares_BKS, nothing_BK, nothing_BK)
     assert features_BKF.shape[2] == learner.network.second_stage.num_features
     return dict(zip(items, features_BKF[0].tolist(), strict=True))
 
