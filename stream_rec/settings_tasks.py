@@ -51,7 +51,7 @@ class TaskLearningSettings(BaseModel):
         description="uncertainty gives each task a like say, however rare it is; sum adds up what their events lose.",
     )
     task_share: NonNegative = Field(
-        default=0.1,
+        default=0.3,
         description="Share of the tasks' gradient that reaches encoder and rows; 0 leaves those to the list.",
     )
     task_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(

@@ -6,12 +6,14 @@ import math
 import random
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor
 
+from stream_rec.durability.snapshots import SnapshotStore
 from stream_rec.learning.learner import Learner
 from stream_rec.models.tasks import TaskHeads
 from stream_rec.ranking.ranker import shared_catalogue
@@ -150,11 +152,16 @@ def test_the_item_that_was_taken_is_found_in_a_sample_as_among_all() -> None:
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
 
 
-def test_law_5_resumed_equals_uninterrupted() -> None:
+def test_law_5_resumed_equals_uninterrupted(tmp_path: Path) -> None:
+    """Through the disk, as after a restart."""
     whole = learner_with(TASKS)
     learn(whole, rated(3 * BATCH))
+    store = SnapshotStore(small_settings(snapshot={"directory": tmp_path}))
+    store.write(whole.batch, [], {"learner": whole.state()})
+    snapshot = store.newest()
+    assert snapshot is not None
     again = learner_with(TASKS)
-    again.load_state(whole.state())
+    again.load_state(snapshot.state["learner"])
     for learner in (whole, again):
         learn(learner, rated(2 * BATCH, seed=1))
     assert differing(whole.state(), again.state()) == []
