@@ -1,7 +1,8 @@
 """One guarded step on one batch: loss, gradients, and updates that happen only if all of them are finite.
 
 Shapes: B = moments, I = item rows, R = rows of the working set, C = columns, D = dimension, N = history length,
-U = user rows of the batch, E = extra positions, X = of these per moment, S = statistics, T = tasks.
+K = candidates, T = of these the best, or tasks, U = user rows of the batch, E = extra positions, X = of these per
+moment, S = statistics.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from stream_rec.learning.negatives import NegativeSampler
 from stream_rec.learning.objectives import mixture_loss, softmax_loss
 from stream_rec.learning.optimisers import make_dense_optimiser, make_row_optimiser
 from stream_rec.learning.replay import Exams
-from stream_rec.learning.reranking import Reranking
+from stream_rec.learning.reranking import Reranking, listwise_loss
 from stream_rec.learning.tasks import TaskLearning
 from stream_rec.models.base import Inputs
 from stream_rec.models.blend import Blend
@@ -35,6 +36,7 @@ from stream_rec.state.moments import Moments
 
 NUM_PROBES = 64  # events of a batch on which the blend's weights are compared
 NUM_EXTRA = 4  # further positions per moment for encoders that learn from more than the newest event
+NUM_RIVALS = 32  # best candidates that an encoder that weighs single ones learns from
 EXTRA_WEIGHT = 0.5  # of their loss
 PARTS = ("gate", "encoder", "rows")  # each with a learning rate of its own
 
@@ -148,6 +150,8 @@ class Trainer:
         prior_BC = self._prior(look, columns)
         residual_BC = logits(query_BD.float(), outputs_CW)
         loss, of_statistics, of_residual = self._loss(moments, look, columns, prior_BC, residual_BC)
+        if look.vectors_BKD is not None:
+            loss = loss + self._interaction_loss(moments, look, inputs, query_BD, look.vectors_BKD)
         extra = self._extra_loss(inputs, columns, prior_BC, outputs_CW, batch)
         if extra is not None:
             loss = loss + EXTRA_WEIGHT * extra
@@ -201,11 +205,29 @@ class Trainer:
 
     def _rerank(self, moments: Moments, look: Look, batch: int) -> None:
         """The parts are compared on what happened, then the second stage learns from it."""
-        is_target_BK = (look.rows_BK == moments.item_B[:, None]) & (moments.item_B > 0)[:, None]
+        is_target_BK = is_target(look, moments)
         weight_B, length_B = moments.target_weight_B, moments.history.lengths_B
         with torch.no_grad():
             self._leader.observe(look.parts_BKP, is_target_BK, weight_B, length_B)
         self._reranking.learn(Exams(look.candidates, is_target_BK, weight_B), look.parts_BKP[:, :, 0], batch)
+
+    def _interaction_loss(
+        self, moments: Moments, look: Look, inputs: Inputs, query_BD: Tensor, vectors_BKD: Tensor
+    ) -> Tensor:
+        """Loss of what the encoder says of history and candidate together, on top of the first stage as it is.
+
+        The candidates' vectors are taken as they are: as items of histories and as targets they learn already.
+        """
+        is_target_BK = is_target(look, moments)
+        ranked = torch.topk(look.first_BK.masked_fill(is_target_BK, torch.inf), min(NUM_RIVALS, is_target_BK.shape[1]))
+        kept_BT = ranked.indices
+        first_BT = look.first_BK.gather(1, kept_BT)
+        kept_BTD = vectors_BKD.gather(1, kept_BT[:, :, None].expand(-1, -1, vectors_BKD.shape[2]))
+        with reduced(self._learning.precision, self._network.device):
+            said_BT = self._network.encoder.interact(inputs, query_BD, kept_BTD)
+        empty_BT = torch.isinf(first_BT)
+        scores_BT = (first_BT.masked_fill(empty_BT, 0.0) + said_BT.float()).masked_fill(empty_BT, -torch.inf)
+        return listwise_loss(scores_BT, is_target_BK.gather(1, kept_BT), moments.target_weight_B)
 
     def _extra_loss(
         self, inputs: Inputs, columns: Columns, prior_BC: Tensor, outputs_CW: Tensor, batch: int
@@ -297,6 +319,11 @@ class Trainer:
         self.sampler.load_state(state["sampler"])
         if self._tasks:
             self._tasks.load_state(state["tasks"])
+
+
+def is_target(look: Look, moments: Moments) -> Tensor:
+    """[B, K] which candidate was taken."""
+    return (look.rows_BK == moments.item_B[:, None]) & (moments.item_B > 0)[:, None]
 
 
 def known(loss: Tensor, weight_B: Tensor) -> Tensor:

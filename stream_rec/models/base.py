@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -37,18 +38,20 @@ class Inputs:
 class Encoder(nn.Module, ABC):
     """Reads ``Inputs``, returns queries. Must give a query for an empty history too, without NaN."""
 
+    interacts: ClassVar[bool] = False  # whether ``interact`` says anything
+
     @abstractmethod
     def forward(self, inputs: Inputs) -> Tensor:
         """[B, D] queries."""
 
-    def interact(self, inputs: Inputs, query_BD: Tensor, candidates_BKD: Tensor) -> Tensor | None:
+    def interact(self, inputs: Inputs, query_BD: Tensor, candidates_BKD: Tensor) -> Tensor:
         """[B, K] logit of what only candidate and history together say, to be added to that of the query.
 
         Target attention, or an MLP over the pair: what an inner product of two vectors cannot express. Too dear for a
         whole catalogue, so it is asked for the few candidates that the second stage weighs. ``candidates_BKD`` holds
-        their input vectors, ``query_BD`` what ``forward`` returned for these inputs. None: nothing beyond the query.
+        their input vectors, ``query_BD`` what ``forward`` returned for these inputs. Only where it ``interacts``.
         """
-        return None
+        raise NotImplementedError
 
     def extra_targets(self, inputs: Inputs, draws_BX: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
         """Further positions to learn from: masked items of the history, or what followed each of its prefixes.

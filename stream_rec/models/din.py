@@ -46,6 +46,8 @@ class ActivationUnit(nn.Module):
 class InterestEncoder(Encoder):
     """One activation unit for both: what the last item asks for, and what a candidate asks for."""
 
+    interacts = True
+
     def __init__(
         self, *, dimension: int, history_length: int, num_layers: int, num_heads: int, num_context_buckets: int
     ) -> None:
@@ -81,7 +83,7 @@ class InterestEncoder(Encoder):
         queries_BD: Tensor = self.norm_out(self.to_query(known_BX) + last_BD + moment_BD)
         return queries_BD
 
-    def interact(self, inputs: Inputs, query_BD: Tensor, candidates_BKD: Tensor) -> Tensor | None:
+    def interact(self, inputs: Inputs, query_BD: Tensor, candidates_BKD: Tensor) -> Tensor:
         """[B, K] what the MLP says of each candidate beside the history as it sees it."""
         past_BND, mask_BN = self._past(inputs)
         interest_BKD = self.unit(past_BND, candidates_BKD, mask_BN)

@@ -18,6 +18,8 @@ from stream_rec.models.reading import FACTOR_SCALE, taste
 class NeuralFactorEncoder(Encoder):
     """GMF as the query, the MLP as the interaction; the tower narrows by half a layer."""
 
+    interacts = True
+
     def __init__(
         self, *, dimension: int, history_length: int, num_layers: int, num_heads: int, num_context_buckets: int
     ) -> None:
@@ -40,7 +42,7 @@ class NeuralFactorEncoder(Encoder):
         queries_BD: Tensor = taste(inputs) * self.scales.weight[0]
         return queries_BD
 
-    def interact(self, inputs: Inputs, query_BD: Tensor, candidates_BKD: Tensor) -> Tensor | None:
+    def interact(self, inputs: Inputs, query_BD: Tensor, candidates_BKD: Tensor) -> Tensor:
         """[B, K] what the MLP says of user and candidate together."""
         hidden_BKH = torch.unsqueeze(self.of_user(taste(inputs)), 1) + self.of_item(candidates_BKD)
         logits_BK: Tensor = self.tower(hidden_BKH)[..., 0]

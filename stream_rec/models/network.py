@@ -106,11 +106,6 @@ class Network:
             slots_BC=moments.slots_BC,
         )
 
-    def encode(self, moments: Moments, vectors_RD: Tensor, items_BN: Tensor) -> Tensor:
-        """[B, D] queries; arguments as for ``inputs``."""
-        queries_BD: Tensor = self.encoder(self.inputs(moments, vectors_RD, items_BN))
-        return queries_BD
-
     def rescore(self, candidates: Candidates) -> Tensor:
         """[B, K] the second stage's scores."""
         scores_BK: Tensor = self.second_stage(

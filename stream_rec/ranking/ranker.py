@@ -64,7 +64,8 @@ class Look:
     rows_BK: Tensor
     shares_BKS: Tensor
     first_BK: Tensor  # first stage's score; -inf in empty places
-    residual_BK: Tensor  # the encoder's logit, over its mean
+    residual_BK: Tensor  # the encoder's logit, over its mean; and what it says of history and candidate together
+    vectors_BKD: Tensor | None  # the candidates' input vectors, for encoders that weigh single candidates
     candidates: Candidates
     prior_BI: Tensor | None  # the statistics' over all items, -inf out of the list; None if there were several blocks
     new_first_BN: Tensor  # first stage's score of the rows that were asked for besides, -inf out of the list
@@ -124,7 +125,8 @@ class Ranker:
         catalogue = shared_catalogue(memory, self._network)
         evidence = gather_evidence(memory, moments)
         gate_BS = self._network.mixture.gate(evidence)
-        query_BD = self._network.encode(moments, catalogue.vectors_ID, moments.history.items_BN)
+        inputs = self._network.inputs(moments, catalogue.vectors_ID, moments.history.items_BN)
+        query_BD: Tensor = self._network.encoder(inputs)
         block = max(1, MAX_SCORES // catalogue.barred_I.shape[0])
         parts = [
             self._first_stage(slice(start, start + block), moments, catalogue, evidence, gate_BS, query_BD, new_N)
@@ -136,6 +138,9 @@ class Ranker:
             if len(parts) == 1
             else (torch.cat(each) for each in zip(*(part[:-1] for part in parts), strict=True))
         )
+        vectors_BKD = F.embedding(rows_BK, catalogue.vectors_ID) if self._network.encoder.interacts else None
+        if vectors_BKD is not None:
+            residual_BK = residual_BK + self._network.encoder.interact(inputs, query_BD, vectors_BKD)
         place_BI = places(rows_BK, catalogue.barred_I.shape[0])
         shares_BKS = evidence.shares_at(catalogue.counts_HI, rows_BK, place_BI)
         seen = Seen(rows_BK, place_BI, shares_BKS, first_BK, prior_BK, residual_BK)
@@ -147,6 +152,7 @@ class Ranker:
             shares_BKS=shares_BKS,
             first_BK=first_BK,
             residual_BK=residual_BK,
+            vectors_BKD=vectors_BKD,
             candidates=candidates,
             prior_BI=prior_BI if len(parts) == 1 else None,
             new_first_BN=new_first_BN,

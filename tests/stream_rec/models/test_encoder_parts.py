@@ -43,9 +43,7 @@ def some_candidates(num_moments: int, num_candidates: int, seed: int = 3) -> tor
 
 
 def interaction(module: Encoder, inputs: Inputs, candidates_BKD: torch.Tensor) -> torch.Tensor:
-    logits_BK = module.interact(inputs, module(inputs), candidates_BKD)
-    assert logits_BK is not None
-    return logits_BK
+    return module.interact(inputs, module(inputs), candidates_BKD)
 
 
 # -- candidates and history together -------------------------------------------------------------------------------
@@ -54,9 +52,12 @@ def interaction(module: Encoder, inputs: Inputs, candidates_BKD: torch.Tensor) -
 @pytest.mark.parametrize("encoder", LEARNING)
 def test_those_that_interact_are_known(encoder: str) -> None:
     module, inputs = made(encoder), some_inputs(LENGTHS)
-    logits_BK = module.interact(inputs, module(inputs), some_candidates(len(LENGTHS), 3))
-    assert (logits_BK is not None) == (encoder in INTERACTING)
-    assert logits_BK is None or logits_BK.shape == (len(LENGTHS), 3)
+    assert module.interacts == (encoder in INTERACTING)
+    if module.interacts:
+        assert interaction(module, inputs, some_candidates(len(LENGTHS), 3)).shape == (len(LENGTHS), 3)
+    else:
+        with pytest.raises(NotImplementedError):
+            interaction(module, inputs, some_candidates(len(LENGTHS), 3))
 
 
 @pytest.mark.parametrize("encoder", INTERACTING)
