@@ -55,7 +55,7 @@ def promises(learner: Learner, moments: Moments) -> Tensor:
     heads = learner.network.tasks
     assert heads is not None
     with torch.no_grad():
-        query_BD = learner.network.encode(moments, vectors_ID, moments.history.items_BN)
+        query_BD = learner.network.encoder(learner.network.inputs(moments, vectors_ID, moments.history.items_BN))
         return heads.promise(
             heads(query_BD, vectors_ID[moments.item_B][:, None], moments.user_B, moments.item_B[:, None])
         )[:, 0]
