@@ -142,7 +142,11 @@ def test_changing_later_events_changes_no_earlier_list(encoder: str) -> None:
         moments = learner.enter(version)
         lists.append(learner.rank_entered(moments))
         with torch.no_grad():
-            queries.append(learner.network.encode(moments, learner.network.item_in.weight_IW, moments.history.items_BN))
+            queries.append(
+                learner.network.encoder(
+                    learner.network.inputs(moments, learner.network.item_in.weight_IW, moments.history.items_BN)
+                )
+            )
     assert lists[0][: place + 1] == lists[1][: place + 1]
     assert lists[0][place + 1 :] != lists[1][place + 1 :]
     assert torch.equal(queries[0][: place + 1], queries[1][: place + 1])

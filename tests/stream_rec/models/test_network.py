@@ -24,8 +24,8 @@ def test_the_encoder_reads_the_newest_of_the_interactions_that_are_kept() -> Non
     learner.network.user_in.weight_IW.zero_()  # two users: only what they have read may tell them apart
     vectors_ID = learner.network.item_in.weight_IW
     with torch.no_grad():
-        short_D, long_D = learner.network.encode(moments, vectors_ID, moments.history.items_BN)
+        short_D, long_D = learner.network.encoder(learner.network.inputs(moments, vectors_ID, moments.history.items_BN))
         moments.history.items_BN[1, 2] = moments.history.items_BN[1, 4]
-        other_D = learner.network.encode(moments, vectors_ID, moments.history.items_BN)[1]
+        other_D = learner.network.encoder(learner.network.inputs(moments, vectors_ID, moments.history.items_BN))[1]
     torch.testing.assert_close(short_D, long_D)
     assert not torch.allclose(other_D, long_D)

@@ -32,7 +32,7 @@ def test_its_queries_are_zero_and_its_learner_resumes() -> None:
     resumed.load_state(learner.state())
     moments = learner.memory.looking(cycle(3))
     vectors_ID = learner.network.item_in.weight_IW
-    assert not learner.network.encode(moments, vectors_ID, moments.history.items_BN).any()
+    assert not learner.network.encoder(learner.network.inputs(moments, vectors_ID, moments.history.items_BN)).any()
     assert not learner.network.user_in.weight_IW.any()
     one, other = learn_and_list(learner, cycle(128, seed=3)), learn_and_list(resumed, cycle(128, seed=3))
     assert one == other

@@ -59,7 +59,7 @@ def brute_force_scores(learner: Learner, moments: Moments, weights: Sequence[flo
             memory.statistics.popularity.counts_HI[:, : memory.num_item_rows],
         )
         vectors = torch.from_numpy(item_vectors(learner, "in")).float()
-        queries = network.encode(moments, vectors, moments.history.items_BN).double().numpy()
+        queries = network.encoder(network.inputs(moments, vectors, moments.history.items_BN)).double().numpy()
     outputs = item_vectors(learner, "out")
     logits = queries @ outputs[:, :-1].T + outputs[:, -1]
     listed = ~evidence.out_BI.numpy()
