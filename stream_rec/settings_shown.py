@@ -5,7 +5,7 @@ Each class is a part of the section of ``config`` that has its fields as its own
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -39,6 +39,11 @@ class ExposureSettings(_Part):
 class OrderSettings(_Part):
     """Of ``[learning]``."""
 
+    impressions: Literal["debiased", "plain", "off"] = Field(
+        default="debiased",
+        description="How the second stage learns from what was shown and not taken, where events carry impressions: "
+        "debiased tells what an item is worth from what its place is worth; plain does not.",
+    )
     order_shown: bool = Field(
         default=False,
         description="Learn, from events that carry impressions, to put a given list in order.",

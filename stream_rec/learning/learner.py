@@ -45,10 +45,11 @@ class Learner:
         self.ranker = Ranker(settings, self.memory, self.network, self.blend, self.leader)
         self.trainer = Trainer(settings, self.memory, self.network, self.blend, self.leader)
         self._exploration = Exploration(settings)
+        self._reads_impressions = settings.learning.impressions != "off" or settings.learning.order_shown
         self.ordering: Ordering | None = None
         if settings.learning.order_shown:
             second_stage = self.network.second_stage
-            self.ordering = Ordering(settings, self.memory, second_stage.num_features, second_stage.num_moment_features)
+            self.ordering = Ordering(settings, second_stage.num_features, second_stage.num_moment_features, device)
         self._looked: tuple[Moments, Look] | None = None
 
     @property
@@ -69,9 +70,9 @@ class Learner:
         moments, new_rows = self.memory.enter(events)
         self._new_items(new_rows)
         self.network.new_users(moments.new_users)
-        if self.ordering:
+        if self._reads_impressions:
             shown = [shown_with(event, self.memory.weight(event)) for event in events]
-            moments.shown = self.ordering.lists(shown, moments, new_rows)
+            moments.shown = self.memory.lists(shown, moments, new_rows)
         return moments
 
     def _new_items(self, rows: list[int]) -> None:
@@ -95,10 +96,11 @@ class Learner:
         ``new_rows`` are the item rows that came with the batch. Changes nothing; needs ``learning.order_shown``.
         """
         assert self.ordering, "learning.order_shown is off"
-        shown = self.ordering.lists(lists, moments, new_rows)
+        shown = self.memory.lists(lists, moments, new_rows)
         if shown is None:
             return [[] for _ in lists]
-        scores_BK = self.ordering.scores(moments, self._look(moments), shown)
+        known = self.ranker.look_at(shown.rows_BK, moments, self._look(moments))
+        scores_BK = self.ordering.scores(moments, shown, known)
         # Stable: equals stay as they were given.
         order_BK = torch.argsort(scores_BK, dim=1, descending=True, stable=True).tolist()
         return [
@@ -126,8 +128,11 @@ class Learner:
         Returns the loss; NaN where the step was left out.
         """
         look, self._looked = self._look(moments), None
-        if self.ordering and moments.shown:
-            self.ordering.learn(moments, look, moments.shown, self.batch)
+        if moments.shown:
+            known = self.ranker.look_at(moments.shown.rows_BK, moments, look)
+            self.trainer.learn_from_shown(moments.shown, known[1])
+            if self.ordering:
+                self.ordering.learn(moments, moments.shown, known, self.batch)
         outcome = self.trainer.step(moments, look, self.batch)
         self.memory.update(moments)
         self.trainer.sampler.observe(moments.items[moments.counts])

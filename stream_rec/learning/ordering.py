@@ -9,7 +9,6 @@ Shapes: B = moments, K = places, F = features of an item, P = parts or all param
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,25 +22,25 @@ from stream_rec.models.candidates import Candidates
 from stream_rec.models.leader import Leader
 from stream_rec.models.second_stage import Standardiser
 from stream_rec.models.shown import ShownOrder
-from stream_rec.ranking.ranker import Look
+from stream_rec.ranking.ranker import Seen
 from stream_rec.ranking.shown import NUM_SHOWN_FEATURES, NUM_SIMPLE_PARTS, ShownLook, look_at_shown
 from stream_rec.state.exposures import Exposures
-from stream_rec.state.memory import Memory
 from stream_rec.state.moments import Moments
-from stream_rec.state.shown import ShownList, ShownLists, put_together
+from stream_rec.state.shown import ShownLists
 
 NUM_OLD_STEPS = 2  # on as many old lists each, with every batch
 TRUSTED_TAKEN = 1_000.0  # items taken at which half of what was learnt counts where items have no places yet
 LEAST_VARIANCE = 1e-7
 HEAD_START = 20.0  # as the leader's: what is learnt leads until a simple part has proved better
 
+Known = tuple[Seen, Candidates]  # of the items of the lists, as ``Ranker.look_at`` has it
+
 
 class Ordering:
     """Scores given lists and learns from shown ones. What it does not lead by it goes on learning in the shadow."""
 
-    def __init__(self, settings: Settings, memory: Memory, num_features: int, num_moment_features: int) -> None:
-        device = memory.device
-        self._settings, self._memory = settings, memory
+    def __init__(self, settings: Settings, num_features: int, num_moment_features: int, device: torch.device) -> None:
+        self._settings = settings
         num_features += NUM_SHOWN_FEATURES
         self.exposures = Exposures(settings.state.num_exposure_buckets, settings.state.exposure_half_life_s, device)
         with torch.random.fork_rng(devices=[]), torch.device("meta" if device.type == "meta" else "cpu"):
@@ -64,35 +63,26 @@ class Ordering:
             device=device,
         )
 
-    def lists(self, shown: Sequence[ShownList | None], moments: Moments, new_rows: Sequence[int]) -> ShownLists | None:
-        """Lists of a batch as tensors; ``new_rows`` are the item rows that came with it."""
-        new = set(new_rows)
-        first_at: dict[int, int] = {}
-        for index, row in enumerate(moments.items.tolist() if new else ()):
-            if row in new:
-                first_at.setdefault(row, index)
-        return put_together(shown, self._memory.items, first_at, self.exposures.num_buckets, self._memory.device)
-
     @torch.no_grad()
-    def scores(self, moments: Moments, look: Look, shown: ShownLists) -> Tensor:
+    def scores(self, moments: Moments, shown: ShownLists, known: Known) -> Tensor:
         """[B, K] the higher the better, -inf in empty places. Changes nothing."""
-        seen = look_at_shown(self._memory, self.exposures, moments, look, shown)
-        parts_BKP = self._parts(self._exams(moments, look, shown, seen), seen)
+        seen = look_at_shown(self.exposures, moments, shown, *known)
+        parts_BKP = self._parts(_exams(shown, seen, known), seen)
         placed_BK = self._leader.scores(parts_BKP, moments.history.lengths_B)
         # No floor can be had where nobody has seen an order: what was learnt counts as far as clicks bear it out.
         num_taken_B1 = self.exposures.num_taken(moments.time_B)[:, None]
         learnt_BK = (parts_BKP[:, :, 0] - seen.offset_BK) * num_taken_B1 / (num_taken_B1 + TRUSTED_TAKEN)
         return torch.where(torch.isfinite(seen.unplaced_BK), seen.unplaced_BK + learnt_BK, placed_BK)
 
-    def learn(self, moments: Moments, look: Look, shown: ShownLists, batch: int) -> None:
+    def learn(self, moments: Moments, shown: ShownLists, known: Known, batch: int) -> None:
         """Learn from the lists of a batch.
 
         Effects: 1. the parts are compared on what was taken; 2. scales of features take the lists in; 3. a step on
         them, and some on old ones, each left out where loss or gradient is not finite; 4. they join the old ones, and
         are counted.
         """
-        seen = look_at_shown(self._memory, self.exposures, moments, look, shown)
-        exams = self._exams(moments, look, shown, seen)
+        seen = look_at_shown(self.exposures, moments, shown, *known)
+        exams = _exams(shown, seen, known)
         with torch.no_grad():
             is_taken_BK = exams.is_target_BK[:, 1:]
             of_several_B = shown.is_real_BK.sum(1) > 1  # the order of one tells nothing
@@ -108,17 +98,6 @@ class Ordering:
                 self._step(old)
         self._buffer.add(exams)
         self.exposures.update(shown, moments.time_B, moments.newest_s)
-
-    def _exams(self, moments: Moments, look: Look, shown: ShownLists, seen: ShownLook) -> Exams:
-        """The lists, each with taking nothing before its places."""
-        column_K = torch.arange(-1, shown.rows_BK.shape[1], device=shown.rows_BK.device)
-        candidates = Candidates.without_past(
-            torch.cat([seen.nothing_B[:, None], seen.offset_BK], dim=1),
-            torch.cat([torch.zeros_like(seen.features_BKF[:, :1]), seen.features_BKF], dim=1),
-            look.evidence.features_BX,
-            moments.history.lengths_B,
-        )
-        return Exams(candidates, is_target_BK=column_K == shown.taken_B[:, None], weight_B=shown.weight_B)
 
     def _score(self, exams: Exams) -> Tensor:
         # What has never varied (an order within lists of one) has taught nothing: where it varies it must say nothing.
@@ -159,3 +138,15 @@ class Ordering:
         self._of_items.load_state(state["item_scales"])
         self._of_moments.load_state(state["moment_scales"])
         self._buffer.load_state(state["buffer"])
+
+
+def _exams(shown: ShownLists, seen: ShownLook, known: Known) -> Exams:
+    """The lists, each with taking nothing before its places."""
+    column_K = torch.arange(-1, shown.rows_BK.shape[1], device=shown.rows_BK.device)
+    candidates = Candidates.without_past(
+        torch.cat([seen.nothing_B[:, None], seen.offset_BK], dim=1),
+        torch.cat([torch.zeros_like(seen.features_BKF[:, :1]), seen.features_BKF], dim=1),
+        known[1].moment_BX,
+        known[1].length_B,
+    )
+    return Exams(candidates, is_target_BK=column_K == shown.taken_B[:, None], weight_B=shown.weight_B)

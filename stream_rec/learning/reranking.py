@@ -1,6 +1,7 @@
 """Training of the second stage: listwise softmax over the candidates, on the batch and on an older one.
 
-Shapes: B = moments, K = candidates, T = candidates that are learnt from, P = all parameters of the stage, flat.
+Shapes: B = moments, K = candidates, T = candidates that are learnt from, P = all parameters of the stage, flat,
+or places.
 """
 
 from __future__ import annotations
@@ -8,13 +9,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stream_rec.config import Settings
 from stream_rec.learning.objectives import weighted_mean
 from stream_rec.learning.optimisers import AdamW
 from stream_rec.learning.replay import Exams, ReplayBuffer
 from stream_rec.models.network import Network
+from stream_rec.state.exposures import MAX_PLACE
+
+PLACE_RATE = 0.05  # of the bias of places: few numbers, each with many events
 
 
 def listwise_loss(scores_BK: Tensor, is_target_BK: Tensor, weight_B: Tensor) -> Tensor:
@@ -32,6 +36,18 @@ def hardest(exams: Exams, scores_BK: Tensor, num_kept: int) -> Exams:
     ranked = torch.topk(scores_BK.masked_fill(exams.is_target_BK, float("inf")), num_kept, dim=1, sorted=False)
     kept_BT = ranked.indices
     return Exams(exams.candidates.only(kept_BT), exams.is_target_BK.gather(1, kept_BT), exams.weight_B)
+
+
+class PlaceBias(nn.Module):
+    """What a place is worth by itself, whatever stands there; all alike at the start."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.bias_P = nn.Parameter(torch.zeros(MAX_PLACE + 1, device=device))
+
+    def forward(self, places_BK: Tensor) -> Tensor:
+        """[B, K] what is added to the scores of items that stand at these places."""
+        return self.bias_P[places_BK]
 
 
 class Reranking:
@@ -52,6 +68,9 @@ class Reranking:
             device=network.device,
         )
 
+        self._place_bias = PlaceBias(network.device)
+        self._bias_optimiser = AdamW(self._place_bias, weight_decay=0.0)
+
     def learn(self, exams: Exams, scores_BK: Tensor, batch: int) -> None:
         """Learn from a batch; of the candidates from those that the stage's own ``scores_BK`` put first.
 
@@ -70,9 +89,27 @@ class Reranking:
             self._step(old)
         self._buffer.add(exams)
 
+    def learn_from_shown(self, exams: Exams, places_BK: Tensor) -> None:
+        """One step on lists as they were shown: what was not taken is what the item that was taken is told from.
+
+        What stands first is taken more, whatever it is. Debiased, a bias of the place is added while learning and
+        left out of every list that is made (Zhao et al., "Recommending what video to watch next", RecSys 2019).
+        """
+        scores_BK = self._network.rescore(exams.candidates)
+        if self._learning.impressions != "debiased":
+            self._move(listwise_loss(scores_BK, exams.is_target_BK, exams.weight_B))
+            return
+        loss = listwise_loss(scores_BK + self._place_bias(places_BK), exams.is_target_BK, exams.weight_B)
+        (gradient_P,) = torch.autograd.grad(loss, self._bias_optimiser.parameters, retain_graph=True)
+        sound = torch.isfinite(gradient_P.norm()) & torch.isfinite(loss)
+        self._move(loss)
+        self._bias_optimiser.step(gradient_P, sound, rate=PLACE_RATE)
+
     def _step(self, exams: Exams) -> None:
         scores_BK = self._network.rescore(exams.candidates)
-        loss = listwise_loss(scores_BK, exams.is_target_BK, exams.weight_B)
+        self._move(listwise_loss(scores_BK, exams.is_target_BK, exams.weight_B))
+
+    def _move(self, loss: Tensor) -> None:
         gradients = torch.autograd.grad(loss, self._optimiser.parameters)
         flat_P = torch.cat([gradient.reshape(-1) for gradient in gradients])
         norm = flat_P.norm()
@@ -87,6 +124,7 @@ class Reranking:
             "candidate_scales": self._network.standardise_candidates.state(),
             "moment_scales": self._network.standardise_moments.state(),
             "buffer": self._buffer.state(),
+            "place_bias": self._bias_optimiser.state(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -95,3 +133,4 @@ class Reranking:
         self._network.standardise_candidates.load_state(state["candidate_scales"])
         self._network.standardise_moments.load_state(state["moment_scales"])
         self._buffer.load_state(state["buffer"])
+        self._bias_optimiser.load_state(state["place_bias"])

@@ -26,6 +26,7 @@ from stream_rec.learning.reranking import Reranking, listwise_loss
 from stream_rec.learning.tasks import TaskLearning
 from stream_rec.models.base import Inputs
 from stream_rec.models.blend import Blend
+from stream_rec.models.candidates import Candidates
 from stream_rec.models.items import item_vectors
 from stream_rec.models.leader import Leader
 from stream_rec.models.mixture import FLOOR
@@ -33,6 +34,7 @@ from stream_rec.models.network import Network
 from stream_rec.ranking.ranker import Look
 from stream_rec.state.memory import Memory
 from stream_rec.state.moments import Moments
+from stream_rec.state.shown import ShownLists
 
 NUM_PROBES = 64  # events of a batch on which the blend's weights are compared
 NUM_EXTRA = 4  # further positions per moment for encoders that learn from more than the newest event
@@ -228,6 +230,14 @@ class Trainer:
         empty_BT = torch.isinf(first_BT)
         scores_BT = (first_BT.masked_fill(empty_BT, 0.0) + said_BT.float()).masked_fill(empty_BT, -torch.inf)
         return listwise_loss(scores_BT, is_target_BK.gather(1, kept_BT), moments.target_weight_B)
+
+    def learn_from_shown(self, shown: ShownLists, candidates: Candidates) -> None:
+        """The second stage learns from what was shown and not taken, if it is to; before the step, as of then."""
+        if self._learning.impressions == "off":
+            return
+        column_K = torch.arange(shown.rows_BK.shape[1], device=shown.rows_BK.device)
+        is_target_BK = (column_K == shown.taken_B[:, None]) & (shown.rows_BK > 0)
+        self._reranking.learn_from_shown(Exams(candidates, is_target_BK, shown.weight_B), shown.places_BK)
 
     def _extra_loss(
         self, inputs: Inputs, columns: Columns, prior_BC: Tensor, outputs_CW: Tensor, batch: int

@@ -27,14 +27,20 @@ def candidate_features(
     prior_BK: Tensor,
     residual_BK: Tensor,
     distances: Distances | None,
+    beside_BK: Tensor | None = None,
 ) -> Tensor:
     """[B, K, F] what is known of each candidate at its moment, not standardised yet. Empty places hold anything.
 
-    ``place_BI`` says where each item row is among the candidates, K where it is none.
+    ``place_BI`` says where each item row is among the candidates, K where it is none. Their order by ``prior_BK`` is
+    that among themselves, or where ``beside_BK`` is given among other candidates that have this prior.
     """
     since_first_BK, since_last_BK = memory.statistics.ages.since(rows_BK, moments.clock_B)
     counts_I = memory.statistics.popularity.counts_HI[-1]
-    order_BK = torch.argsort(torch.argsort(-prior_BK, dim=1), dim=1)
+    if beside_BK is None:
+        order_BK = torch.argsort(torch.argsort(-prior_BK, dim=1), dim=1)
+    else:
+        ascending_BK = torch.sort(beside_BK, dim=1).values
+        order_BK = beside_BK.shape[1] - torch.searchsorted(ascending_BK, prior_BK.contiguous(), right=True)
     others = torch.stack(
         [
             prior_BK,

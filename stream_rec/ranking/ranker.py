@@ -56,6 +56,16 @@ class Ranked:
 
 
 @dataclass
+class Catalogue:
+    """What all moments of a batch share."""
+
+    vectors_ID: Tensor
+    outputs_IW: Tensor
+    counts_HI: Tensor
+    barred_I: Tensor
+
+
+@dataclass
 class Look:
     """What the model sees at a batch of moments. The candidates are in no order; row 0 is an empty place."""
 
@@ -70,8 +80,9 @@ class Look:
     prior_BI: Tensor | None  # the statistics' over all items, -inf out of the list; None if there were several blocks
     new_first_BN: Tensor  # first stage's score of the rows that were asked for besides, -inf out of the list
     parts_BKP: Tensor  # scores by each part: second stage, first stage, every statistic alone
-    query_BD: Tensor  # the encoder's …
-    outputs_IW: Tensor  # … and the items' vectors that it meets, biases last
+    prior_BK: Tensor  # the statistics' score of the candidates
+    query_BD: Tensor  # the encoder's
+    catalogue: Catalogue
     log_worth_BK: Tensor | None  # of what an item is worth once taken; None where no task has a weight
 
 
@@ -85,16 +96,6 @@ class Seen:
     first_BK: Tensor
     prior_BK: Tensor
     residual_BK: Tensor
-
-
-@dataclass
-class Catalogue:
-    """What all moments of a batch share."""
-
-    vectors_ID: Tensor
-    outputs_IW: Tensor
-    counts_HI: Tensor
-    barred_I: Tensor
 
 
 def shared_catalogue(memory: Memory, network: Network) -> Catalogue:
@@ -157,8 +158,9 @@ class Ranker:
             prior_BI=prior_BI if len(parts) == 1 else None,
             new_first_BN=new_first_BN,
             parts_BKP=self._parts(candidates, rows_BK, prior_BK, shares_BKS),
+            prior_BK=prior_BK,
             query_BD=query_BD,
-            outputs_IW=catalogue.outputs_IW,
+            catalogue=catalogue,
             log_worth_BK=self._log_worth(moments, query_BD, rows_BK, catalogue),
         )
 
@@ -169,14 +171,36 @@ class Ranker:
         vectors_BKD = F.embedding(rows_BK, catalogue.vectors_ID)
         return tasks.log_worth(tasks(query_BD, vectors_BKD, moments.user_B, rows_BK))
 
-    def _candidates(self, moments: Moments, catalogue: Catalogue, evidence: Evidence, seen: Seen) -> Candidates:
-        """What the second stage reads of them."""
+    @torch.no_grad()
+    def look_at(self, rows_BK: Tensor, moments: Moments, look: Look) -> tuple[Seen, Candidates]:
+        """Other distinct items as the two stages would see them if they were among the candidates; none of row 0."""
+        catalogue, known_BK = look.catalogue, rows_BK > 0
+        place_BI = places(rows_BK, catalogue.barred_I.shape[0])
+        shares_BKS = look.evidence.shares_at(catalogue.counts_HI, rows_BK, place_BI) * known_BK[:, :, None]
+        prior_BK = (shares_BKS * look.gate_BS[:, None, :]).sum(2).clamp_min(FLOOR).log()
+        # A candidate's residual is what its logit has over a mean that is the moment's; the same is taken off here.
+        mean_B1 = _logits(look, look.rows_BK[:, :1]) - look.residual_BK[:, :1]
+        residual_BK = (_logits(look, rows_BK) - mean_B1) * known_BK
+        weight_B1 = self._blend.weight(moments.history.lengths_B)[:, None]
+        first_BK = (prior_BK + weight_B1 * residual_BK).masked_fill(~known_BK, float("-inf"))
+        seen = Seen(rows_BK, place_BI, shares_BKS, first_BK, prior_BK, residual_BK)
+        return seen, self._candidates(moments, catalogue, look.evidence, seen, look.prior_BK)
+
+    def _candidates(
+        self,
+        moments: Moments,
+        catalogue: Catalogue,
+        evidence: Evidence,
+        seen: Seen,
+        beside_BK: Tensor | None = None,
+    ) -> Candidates:
+        """What the second stage reads of them; ``beside_BK`` as for ``candidate_features``."""
         memory, history, rows_BK = self._memory, moments.history, seen.rows_BK
         num_moments, num_candidates = rows_BK.shape
         in_use_BN = history.items_BN > 0
         away = distances(memory, moments, rows_BK)
         features_BKF = candidate_features(
-            memory, moments, rows_BK, seen.place_BI, seen.shares_BKS, seen.prior_BK, seen.residual_BK, away
+            memory, moments, rows_BK, seen.place_BI, seen.shares_BKS, seen.prior_BK, seen.residual_BK, away, beside_BK
         )
         if self._network.second_stage.attention is None:
             pairs_BKP = torch.empty(num_moments, num_candidates, 0, device=rows_BK.device)
@@ -269,3 +293,9 @@ class Ranker:
         attention_BK = self._blend.weight(moments.history.lengths_B)[:, None] * look.residual_BK
         by_attention_BK = (attention_BK > 1.0) & (attention_BK > lift_BK)
         return torch.where(by_attention_BK, BY_ATTENTION, strongest.indices)
+
+
+def _logits(look: Look, rows_BK: Tensor) -> Tensor:
+    """[B, K] the encoder's inner products with these items, biases added."""
+    outputs_BKW = look.catalogue.outputs_IW[rows_BK]
+    return torch.einsum("bkd,bd->bk", outputs_BKW[:, :, :-1], look.query_BD) + outputs_BKW[:, :, -1]

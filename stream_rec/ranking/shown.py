@@ -10,13 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stream_rec.models.mixture import FLOOR
-from stream_rec.ranking.candidates import places
-from stream_rec.ranking.distances import distances
-from stream_rec.ranking.features import candidate_features
-from stream_rec.ranking.ranker import Look
+from stream_rec.models.candidates import Candidates
+from stream_rec.ranking.ranker import Seen
 from stream_rec.state.exposures import Exposures
-from stream_rec.state.memory import Memory
 from stream_rec.state.moments import Moments
 from stream_rec.state.shown import ShownLists
 
@@ -38,20 +34,12 @@ class ShownLook:
 
 
 @torch.no_grad()
-def look_at_shown(memory: Memory, exposures: Exposures, moments: Moments, look: Look, shown: ShownLists) -> ShownLook:
-    """Reads state and what the model has looked at already, changes nothing."""
+def look_at_shown(
+    exposures: Exposures, moments: Moments, shown: ShownLists, seen: Seen, candidates: Candidates
+) -> ShownLook:
+    """``seen`` and ``candidates`` are what is known of the shown items as of any. Reads state, changes nothing."""
     rows_BK, is_real_BK = shown.rows_BK, shown.is_real_BK
-    counts_HI = memory.statistics.popularity.counts_HI[:, : memory.num_item_rows]
-    known_BK = (rows_BK > 0).float()
-    place_BI = places(rows_BK, memory.num_item_rows)
-    shares_BKS = look.evidence.shares_at(counts_HI, rows_BK, place_BI) * known_BK[:, :, None]
-    prior_BK = (shares_BKS * look.gate_BS[:, None, :]).sum(2).clamp_min(FLOOR).log()
-    outputs_BKW = look.outputs_IW[rows_BK]
-    residual_BK = torch.einsum("bkd,bd->bk", outputs_BKW[:, :, :-1], look.query_BD) + outputs_BKW[:, :, -1]
-    residual_BK = residual_BK * known_BK
-    residual_BK = residual_BK - _mean(residual_BK, is_real_BK)
-    away = distances(memory, moments, rows_BK)
-    of_any_BKF = candidate_features(memory, moments, rows_BK, place_BI, shares_BKS, prior_BK, residual_BK, away)
+    known_BK, prior_BK = (rows_BK > 0).float(), seen.prior_BK
     lag_BK = _lags(moments, rows_BK)
     log_price_BK = torch.log(shown.prices_BK.clamp_min(1e-3))
     offset_BK = torch.log(exposures.rates(shown.places_BK)).masked_fill(~is_real_BK, float("-inf"))
@@ -65,7 +53,7 @@ def look_at_shown(memory: Memory, exposures: Exposures, moments: Moments, look: 
         torch.log1p(taken_BK),
         known_BK,
     ]
-    features_BKF = torch.cat([of_any_BKF, torch.stack(of_list, dim=2)], dim=2)
+    features_BKF = torch.cat([candidates.features_BKF, torch.stack(of_list, dim=2)], dim=2)
     tie_BK = TIE * offset_BK
     times_BK = (moments.history.items_BN[:, None, :] == rows_BK[:, :, None]).sum(2) * known_BK
     simple = [

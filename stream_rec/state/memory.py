@@ -20,6 +20,7 @@ from stream_rec.state.context import ContextEncoder, event_types, seconds, value
 from stream_rec.state.histories import TIME_ORIGIN_S, Histories
 from stream_rec.state.moments import Moments
 from stream_rec.state.seen import SeenItems
+from stream_rec.state.shown import ShownList, ShownLists, put_together
 from stream_rec.state.statistics import Statistics
 from stream_rec.state.task_labels import TaskLabels
 from stream_rec.state.vocabulary import Rows, Vocabulary
@@ -35,6 +36,7 @@ class Memory:
         self._event_weights = settings.learning.event_weights
         self.allows_repeats = not settings.ranking.exclude_seen
         self._unseen_items = settings.ranking.unseen_items
+        self._num_exposure_buckets = state.num_exposure_buckets
         self.device = device
         self.users = Vocabulary("user", state.max_users, state.admit_user_after)
         self.items = Vocabulary("item", state.max_items, state.admit_item_after)
@@ -112,6 +114,22 @@ class Memory:
         self._listed_I[moments.item_B] = True
         self._listed_I[0] = False
         return moments, new_rows
+
+    def lists(
+        self, shown: Sequence[ShownList | None], moments: Moments, new_rows: Sequence[int] = ()
+    ) -> ShownLists | None:
+        """Lists at a batch of moments as tensors, None where there is none; nothing in them is given a row.
+
+        ``new_rows`` are the item rows that came with the batch: up to the event that brought it, an item is unknown.
+        """
+        if not any(shown):
+            return None
+        new = set(new_rows)
+        first_at: dict[int, int] = {}
+        for index, row in enumerate(moments.items.tolist() if new else ()):
+            if row in new:
+                first_at.setdefault(row, index)
+        return put_together(shown, self.items, first_at, self._num_exposure_buckets, self.device)
 
     def looking(self, events: Sequence[Event]) -> Moments:
         """The moments just after these events, one per user: what to recommend now. Changes nothing."""

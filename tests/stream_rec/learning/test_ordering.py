@@ -129,7 +129,7 @@ def test_resumed_equals_uninterrupted() -> None:
 
 
 def test_what_is_switched_off_keeps_and_learns_nothing() -> None:
-    learner = Learner(small_settings())
+    learner = Learner(small_settings(learning={"impressions": "off"}))
     moments = learner.enter(pages(64, liked))
     assert moments.shown is None
     assert learner.ordering is None
@@ -143,8 +143,10 @@ def test_law_8_a_whole_step_runs_on_the_configured_device() -> None:
             look = learner.ranker.look(moments)
             assert learner.ordering
             assert moments.shown
-            assert learner.ordering.scores(moments, look, moments.shown).shape == (64, 6)
-            learner.ordering.learn(moments, look, moments.shown, learner.batch)
+            known = learner.ranker.look_at(moments.shown.rows_BK, moments, look)
+            assert learner.ordering.scores(moments, moments.shown, known).shape == (64, 6)
+            learner.trainer.learn_from_shown(moments.shown, known[1])
+            learner.ordering.learn(moments, moments.shown, known, learner.batch)
             learner.batch += 1
 
 
@@ -156,6 +158,8 @@ def test_law_7_it_never_waits_for_the_device() -> None:
             look = learner.ranker.look(moments)
             assert learner.ordering
             assert moments.shown
-            learner.ordering.scores(moments, look, moments.shown)
-            learner.ordering.learn(moments, look, moments.shown, learner.batch)
+            known = learner.ranker.look_at(moments.shown.rows_BK, moments, look)
+            learner.ordering.scores(moments, moments.shown, known)
+            learner.trainer.learn_from_shown(moments.shown, known[1])
+            learner.ordering.learn(moments, moments.shown, known, learner.batch)
         learner.batch += 1
