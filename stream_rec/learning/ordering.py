@@ -31,7 +31,6 @@ from stream_rec.state.shown import ShownLists
 NUM_OLD_STEPS = 2  # on as many old lists each, with every batch
 TRUSTED_TAKEN = 1_000.0  # items taken at which half of what was learnt counts where items have no places yet
 LEAST_VARIANCE = 1e-7
-HEAD_START = 20.0  # as the leader's: what is learnt leads until a simple part has proved better
 
 Known = tuple[Seen, Candidates]  # of the items of the lists, as ``Ranker.look_at`` has it
 
@@ -50,8 +49,6 @@ class Ordering:
         self._of_items = Standardiser(num_features, device)
         self._of_moments = Standardiser(num_moment_features, device)
         self._leader = Leader(1 + NUM_SIMPLE_PARTS, device)
-        self._leader.ndcg_LP.zero_()
-        self._leader.ndcg_LP[:, 0] = HEAD_START
         self._optimiser = AdamW(self._model, weight_decay=settings.learning.weight_decay)
         self._buffer = ReplayBuffer(
             settings.learning.replay_events,

@@ -18,7 +18,7 @@ from stream_rec.models.blend import NUM_CLASSES, history_class
 
 HALF_LIFE_EVENTS = 10_000.0
 DEPTH = 10
-HEAD_START = 20.0  # events' worth of NDCG that the first stage begins with: a leader by chance is none
+HEAD_START = 20.0  # NDCG that the second stage, which starts as the first, begins with: a leader by chance is none
 
 
 class Leader:
@@ -26,7 +26,7 @@ class Leader:
 
     def __init__(self, num_parts: int, device: torch.device) -> None:
         self.ndcg_LP = torch.zeros(NUM_CLASSES, num_parts, device=device)
-        self.ndcg_LP[:, 1] = HEAD_START
+        self.ndcg_LP[:, 0] = HEAD_START
         self._classes_L = torch.arange(NUM_CLASSES, device=device)
 
     def scores(self, parts_BKP: Tensor, length_B: Tensor) -> Tensor:
@@ -39,9 +39,11 @@ class Leader:
         """Compare the parts on what happened; weight 0 leaves a moment out. Ties count against a part."""
         target_BP = torch.where(is_target_BK[:, :, None], parts_BKP, 0.0).sum(1)
         ahead_BP = (~(parts_BKP < target_BP[:, None, :])).sum(1) - 1
-        gain_BP = torch.where(ahead_BP < DEPTH, torch.log2(ahead_BP.float() + 2.0).reciprocal(), 0.0)
         judged_B = (weight_B > 0) & is_target_BK.any(1)
-        class_BL = (history_class(length_B)[:, None] == self._classes_L).float() * judged_B[:, None]
+        # Left out by choice, not by a factor 0: where the item is no candidate, what is reckoned here is no number.
+        counts_BP = (ahead_BP < DEPTH) & judged_B[:, None]
+        gain_BP = torch.where(counts_BP, torch.log2(ahead_BP.float() + 2.0).reciprocal(), 0.0)
+        class_BL = (history_class(length_B)[:, None] == self._classes_L).float()
         self.ndcg_LP *= 2.0 ** (-weight_B.shape[0] / HALF_LIFE_EVENTS)
         self.ndcg_LP += class_BL.T @ gain_BP
 

@@ -90,13 +90,24 @@ def test_the_part_that_has_proved_best_for_a_length_of_history_orders_its_lists(
     leader = Leader(3, CPU)
     parts_BKP = torch.randn(B, K, 3, generator=torch.Generator().manual_seed(2), device=CPU)
     long_B, none_B = torch.full((B,), 20, device=CPU), torch.zeros(B, dtype=torch.int64, device=CPU)
-    assert torch.equal(leader.scores(parts_BKP, long_B), parts_BKP[:, :, 1])  # the first stage, until another proves
-    best_of = {20: 2, 0: 0}  # for long histories the third part is right, for none the first
+    assert torch.equal(leader.scores(parts_BKP, long_B), parts_BKP[:, :, 0])  # the second stage, until another proves
+    best_of = {20: 2, 0: 1}  # for long histories the third part is right, for none the first stage
     for _ in range(40):
         for length_B in (long_B, none_B):
             right_BK = parts_BKP[:, :, best_of[int(length_B[0])]]
             is_target_BK = right_BK == right_BK.max(1, keepdim=True).values
             leader.observe(parts_BKP, is_target_BK, torch.ones(B, device=CPU), length_B)
     assert torch.equal(leader.scores(parts_BKP, long_B), parts_BKP[:, :, 2])
-    assert torch.equal(leader.scores(parts_BKP, none_B), parts_BKP[:, :, 0])
-    assert torch.equal(leader.scores(parts_BKP, none_B + 2), parts_BKP[:, :, 1])  # nothing known of 1–4
+    assert torch.equal(leader.scores(parts_BKP, none_B), parts_BKP[:, :, 1])
+    assert torch.equal(leader.scores(parts_BKP, none_B + 2), parts_BKP[:, :, 0])  # nothing known of 1–4
+
+
+def test_an_item_that_is_no_candidate_tells_nothing_of_the_parts() -> None:
+    """Below its score of 0 all parts may lie: none of them is to be praised or spoilt for it."""
+    leader = Leader(3, CPU)
+    parts_BKP = -1.0 - torch.rand(B, K, 3, generator=torch.Generator().manual_seed(4), device=CPU)
+    length_B = torch.full((B,), 9, device=CPU)
+    before_LP = leader.ndcg_LP.clone()
+    nothing_BK = torch.zeros(B, K, dtype=torch.bool, device=CPU)
+    leader.observe(parts_BKP, nothing_BK, torch.ones(B, device=CPU), length_B)
+    torch.testing.assert_close(leader.ndcg_LP, before_LP * 2.0 ** (-B / 10_000))
