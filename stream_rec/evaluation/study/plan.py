@@ -16,6 +16,8 @@ MODEL = "model"
 ENCODERS: tuple[str, ...] = get_args(ModelSettings.model_fields["encoder"].annotation)
 ABLATIONS = (
     "model[model.encoder=none]",
+    "model[ranking.history_attention=false]",
+    "model[model.encoder=none,ranking.history_attention=false]",
     "model[ranking.second_stage=false]",
     "model[model.encoder=none,ranking.second_stage=false]",
     "model[learning.adapt=false]",
