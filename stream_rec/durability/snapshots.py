@@ -61,8 +61,11 @@ def shaping_settings(settings: Settings) -> dict[str, Any]:
     free = ("max_seen_per_user", "max_seen_entries", "admit_user_after", "admit_item_after")
     shaping = {f"state.{key}": value for key, value in state.items() if key not in free}
     shaping |= {f"model.{key}": value for key, value in settings.model.model_dump(mode="json").items()}
-    shaping |= {"learning.order_shown": settings.learning.order_shown}
-    return shaping | {"ranking.exclude_seen": settings.ranking.exclude_seen}
+    learning, ranking = settings.learning, settings.ranking
+    shaping |= {
+        f"learning.{key}": getattr(learning, key) for key in ("order_shown", "replay_events", "exam_candidates")
+    }
+    return shaping | {f"ranking.{key}": getattr(ranking, key) for key in ("exclude_seen", "history_attention")}
 
 
 class SnapshotStore:

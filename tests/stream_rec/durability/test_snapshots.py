@@ -110,13 +110,22 @@ def test_law_4_positions_that_were_changed_on_disk_are_not_believed(store: Snaps
 
 def test_a_snapshot_of_other_settings_is_refused_and_they_are_named(tmp_path: Path) -> None:
     SnapshotStore(settings_in(tmp_path)).write(1, POSITIONS, some_state())
-    other = settings_in(tmp_path, model={"dimension": 32}, state={"history_length": 9}, ranking={"exclude_seen": True})
+    other = settings_in(
+        tmp_path,
+        model={"dimension": 32},
+        state={"history_length": 9},
+        learning={"exam_candidates": 16, "replay_events": 64},
+        ranking={"exclude_seen": True, "history_attention": False},
+    )
     with pytest.raises(SnapshotError, match="was made with other settings") as caught:
         SnapshotStore(other).newest()
     for change in (
         "model.dimension was 16 and is 32",
         "state.history_length was 8 and is 9",
         "ranking.exclude_seen was False and is True",
+        "ranking.history_attention was True and is False",
+        "learning.exam_candidates was 64 and is 16",
+        "learning.replay_events was 8192 and is 64",
     ):
         assert change in str(caught.value)
     assert "state.max_items" not in str(caught.value)
