@@ -24,16 +24,12 @@ def test_what_is_said_of_history_and_candidate_is_learnt_and_weighed(encoder: st
     look = learner.ranker.look(moments)
     vectors_BKD = look.vectors_BKD
     assert vectors_BKD is not None
-    vectors_ID = learner.network.vectors(
-        learner.memory.catalogue.features_IA[: learner.memory.num_item_rows, : learner.memory.catalogue.width],
-        learner.memory.catalogue.num_features,
-        slice(0, learner.memory.num_item_rows),
-    )[0]
+    vectors_ID = look.catalogue.vectors_ID
     assert torch.equal(vectors_BKD, vectors_ID[look.rows_BK])
     with torch.no_grad():
         inputs = learner.network.inputs(moments, vectors_ID, moments.history.items_BN)
         said_BK = learner.network.encoder.interact(inputs, look.query_BD, vectors_BKD)
-    outputs_BKW = look.outputs_IW[look.rows_BK]
+    outputs_BKW = look.catalogue.outputs_IW[look.rows_BK]
     by_query_BK = torch.einsum("bkd,bd->bk", outputs_BKW[..., :-1], look.query_BD) + outputs_BKW[..., -1]
     # The query's logits are centred over all items: a moment's differences are what can be compared.
     rest_BK = look.residual_BK - said_BK - by_query_BK
