@@ -7,10 +7,9 @@ import sys
 
 SAID = "from stream_rec.allocator import keep_freed_memory; print(keep_freed_memory())"
 FAULTS = """
-import resource, sys
+import resource
 from stream_rec.allocator import keep_freed_memory
-if sys.argv[1] == "kept":
-    assert keep_freed_memory()
+assert keep_freed_memory()
 import torch
 torch.set_num_threads(1)
 def step():
@@ -22,6 +21,7 @@ for _ in range(10):
     step()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
+PAGES = 10 * 40 * 1024  # of 4 KiB, written in all
 
 
 def test_the_environment_has_the_last_word() -> None:
@@ -31,8 +31,6 @@ def test_the_environment_has_the_last_word() -> None:
 
 
 def test_pages_are_not_asked_for_again() -> None:
-    faults = {
-        how: int(subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True).stdout)
-        for how in ("default", "kept")
-    }
-    assert faults["default"] > 10 * faults["kept"]
+    """What the default does depends on what lies above the blocks: at worst it asks for every page at every step."""
+    run = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 0.05 * PAGES
