@@ -4,7 +4,7 @@ One softmax over the places of a list and over taking nothing: of a list of one 
 log of single items, shown and taken or not, teaches as well as a page of them does. The place is known while learning;
 where lists are yet to be made it is left out, and what it did to the clicks with it.
 
-Shapes: B = moments, K = places, F = features of an item, P = parts or all parameters, flat.
+Shapes: B = moments, K = places, F = features of an item, P = parts.
 """
 
 from __future__ import annotations
@@ -109,12 +109,8 @@ class Ordering:
 
     def _step(self, exams: Exams) -> None:
         loss = listwise_loss(self._score(exams), exams.is_target_BK, exams.weight_B)
-        gradients = torch.autograd.grad(loss, self._optimiser.parameters)
-        flat_P = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        norm = flat_P.norm()
-        sound = torch.isfinite(norm) & torch.isfinite(loss)
-        flat_P = flat_P * (self._settings.learning.clip_norm / norm).clamp(max=1.0)
-        self._optimiser.step(flat_P, sound, rate=self._settings.learning.order_rate)
+        learning = self._settings.learning
+        self._optimiser.descend(loss, rate=learning.order_rate, clip_norm=learning.clip_norm)
 
     def state(self) -> dict[str, Any]:
         """All of it."""

@@ -1,7 +1,6 @@
 """Training of the second stage: listwise softmax over the candidates, on the batch and on an older one.
 
-Shapes: B = moments, K = candidates, T = candidates that are learnt from, P = all parameters of the stage, flat,
-or places.
+Shapes: B = moments, K = candidates, T = candidates that are learnt from, P = places.
 """
 
 from __future__ import annotations
@@ -67,7 +66,6 @@ class Reranking:
             attends=network.second_stage.attention is not None,
             device=network.device,
         )
-
         self._place_bias = PlaceBias(network.device)
         self._bias_optimiser = AdamW(self._place_bias, weight_decay=0.0)
 
@@ -110,12 +108,8 @@ class Reranking:
         self._move(listwise_loss(scores_BK, exams.is_target_BK, exams.weight_B))
 
     def _move(self, loss: Tensor) -> None:
-        gradients = torch.autograd.grad(loss, self._optimiser.parameters)
-        flat_P = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        norm = flat_P.norm()
-        sound = torch.isfinite(norm) & torch.isfinite(loss)
-        flat_P = flat_P * (self._learning.clip_norm / norm).clamp(max=1.0)
-        self._optimiser.step(flat_P, sound, rate=self._learning.second_stage_rate)
+        learning = self._learning
+        self._optimiser.descend(loss, rate=learning.second_stage_rate, clip_norm=learning.clip_norm)
 
     def state(self) -> dict[str, Any]:
         """Parameters, moments, scales and old exams."""

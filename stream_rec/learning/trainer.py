@@ -300,9 +300,8 @@ class Trainer:
         tables = [network.item_in, network.item_out, network.user_in, network.attribute_in, network.attribute_out]
         features = slice(0, self._memory.catalogue.num_features)
         rows = [columns.rows, columns.rows, user_rows_U, features, features]
-        for table, where, gradient in zip(
-            tables, rows, for_tables, strict=False
-        ):  # no attributes, no gradients of theirs
+        # Where there are no attributes, there are no gradients of theirs.
+        for table, where, gradient in zip(tables, rows, for_tables, strict=False):
             self._rows.step(table, where, gradient, sound, rate=rates["rows"])
         return norm, sound
 

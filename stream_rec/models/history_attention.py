@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from stream_rec.models.candidates import Candidates
 from stream_rec.state.context import NUM_EVENT_TYPES, NUM_VALUE_BUCKETS
+from stream_rec.state.statistics import NUM_KNN_LAGS, NUM_RULE_LAGS
 
 # What is known of a pair, and of how many of the newest interactions: cosine in the table of the item-kNN, share of
 # what follows in the rules (roots of both: they have long tails), cosine of input vectors, nearness of places.
-PAIRS = {"cosine": 20, "rule": 5, "vectors": 20, "near": 20}
+PAIRS = {"cosine": NUM_KNN_LAGS, "rule": NUM_RULE_LAGS, "vectors": 20, "near": 20}
 NUM_PAST_FEATURES = 6
 NUM_HEADS = 4
 NUM_TOLD = len(PAIRS) + 2  # cosines as they are and as roots; and the candidate itself

@@ -4,21 +4,20 @@ A sum of statistics cannot say that an item is likely because it is new AND foll
 what each source says of a candidate can. Candidates attend over the history besides. It starts as the first stage's own
 order and learns to depart from it.
 
-Shapes: B = moments, K = candidates, F = features of a candidate, X = features of the moment, L = history classes,
-H = hidden units, R = what a candidate hears from the history.
+Shapes: B = moments, K = candidates, F = features of a candidate, X = features of the moment,
+R = what a candidate hears from the history.
 """
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stream_rec.models.blend import NUM_CLASSES, history_class
 from stream_rec.models.candidates import Candidates
 from stream_rec.models.history_attention import HistoryAttention
+from stream_rec.models.weighing import HIDDEN, Weighing
 
-HIDDEN = 64
 CLIP = 5.0  # in standard deviations
 
 
@@ -29,14 +28,8 @@ class SecondStage(nn.Module):
         super().__init__()
         self.num_features, self.num_moment_features = num_features, num_moment_features
         self.trust = nn.Embedding(NUM_CLASSES, 1)
-        self.straight = nn.Embedding(NUM_CLASSES, num_features)
         nn.init.ones_(self.trust.weight)
-        nn.init.zeros_(self.straight.weight)
-        self.from_moment = nn.Linear(num_moment_features, HIDDEN)
-        self.from_candidate = nn.Linear(num_features, HIDDEN, bias=False)
-        self.hidden = nn.Linear(HIDDEN, HIDDEN)
-        self.output = nn.Linear(HIDDEN, 1, bias=False)
-        nn.init.zeros_(self.output.weight)
+        self.weighing = Weighing(num_features, num_moment_features)
         self.attention = attention
         if attention is not None:
             self.from_heard = nn.Linear(attention.num_heard, HIDDEN, bias=False)
@@ -49,17 +42,16 @@ class SecondStage(nn.Module):
         """[B, K] scores, -inf where ``first_BK`` is; ``features_BKF`` and ``moment_BX`` standardised."""
         first_BK = candidates.first_BK
         class_B = history_class(candidates.length_B)
-        straight_BK = torch.einsum("bkf,bf->bk", features_BKF, self.straight(class_B))
-        linear_BKH = self.from_candidate(features_BKF) + self.from_moment(moment_BX)[:, None, :]
-        if self.attention is not None:
+        if self.attention is None:
+            weighed_BK = self.weighing(features_BKF, moment_BX, class_B)
+        else:
             heard_BKR = self.attention(candidates, moment_BX)
-            linear_BKH = linear_BKH + self.from_heard(heard_BKR)
-            straight_BK = straight_BK + self.straight_heard(heard_BKR).squeeze(2)
-        learnt_BK = self.output(F.relu(self.hidden(F.relu(linear_BKH)))).squeeze(2)
+            weighed_BK = self.weighing(features_BKF, moment_BX, class_B, self.from_heard(heard_BKR))
+            weighed_BK = weighed_BK + self.straight_heard(heard_BKR).squeeze(2)
         # Not -inf times a weight: its gradient is no number.
         empty_BK = torch.isinf(first_BK)
         kept_BK = self.trust(class_B) * first_BK.masked_fill(empty_BK, 0.0)
-        scores_BK: Tensor = (kept_BK + straight_BK + learnt_BK).masked_fill(empty_BK, float("-inf"))
+        scores_BK: Tensor = (kept_BK + weighed_BK).masked_fill(empty_BK, float("-inf"))
         return scores_BK
 
 

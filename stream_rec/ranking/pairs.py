@@ -15,10 +15,10 @@ from stream_rec.models.history_attention import PAIRS
 from stream_rec.ranking.distances import Distances
 from stream_rec.state.memory import Memory
 from stream_rec.state.moments import Moments
+from stream_rec.state.statistics import HOUR_CONCENTRATION
 
 DAY_S = 86_400
 WEEK_S = 7 * DAY_S
-HOUR_CONCENTRATION = 4.0  # of a kernel over the hours of a day: half weight two and a half hours away
 
 
 def pair_statistics(

@@ -5,6 +5,7 @@ Shapes: B events of a batch, L places of a history, D dimensions, I items that h
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
@@ -21,12 +22,12 @@ from stream_rec.records import Event
 NOT_LISTED = float("-inf")
 
 
-class SequenceEncoder(nn.Module):
+class SequenceEncoder(nn.Module, ABC):
     """What turns a history into a query; each network is one."""
 
+    @abstractmethod
     def forward(self, inputs_BLD: Tensor, lengths_B: Tensor) -> Tensor:
         """Queries (B, D) from the embedded places, of which the first ``lengths_B`` (from 1) count, newest last."""
-        raise NotImplementedError
 
 
 class Example(NamedTuple):

@@ -105,6 +105,14 @@ class DenseOptimiser(ABC):
             self._slots[name].copy_(torch.where(sound, new_P, self._slots[name]))
         self._num_steps.copy_(torch.where(sound, num_steps, self._num_steps))
 
+    def descend(self, loss: Tensor, *, rate: Rate, clip_norm: float) -> None:
+        """A step down ``loss``, its gradient clipped to a norm; left out where loss or gradient is not finite."""
+        gradients = torch.autograd.grad(loss, self.parameters)
+        grad_P = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        norm = grad_P.norm()
+        sound = torch.isfinite(norm) & torch.isfinite(loss)
+        self.step(grad_P * (clip_norm / norm).clamp(max=1.0), sound, rate=rate)
+
     @abstractmethod
     def _move(self, grad_P: Tensor, num_steps: Tensor, rate: Rate) -> tuple[Tensor, dict[str, Tensor]]:
         """What to take off the parameters [P], and what the slots become [P]; writes nothing.
