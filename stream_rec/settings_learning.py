@@ -25,6 +25,10 @@ class OptimiserSettings(TaskLearningSettings):
     row_l2: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         default=0.0, description="L2 penalty of an embedding row, in the steps that touch it."
     )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0,
+        description="Share of the entries of items' vectors that the encoder is not shown while it learns.",
+    )
     dense_optimiser: Literal["adamw", "adam", "sgd", "adagrad", "rmsprop", "lion"] = Field(
         default="adamw",
         description="Algorithm that moves the encoder and the gate. The rates' defaults are for adamw: sgd wants more, "
@@ -62,9 +66,9 @@ class OptimiserSettings(TaskLearningSettings):
         default=0.002, description="ADWIN's delta: lower takes surer signs of drift, and longer to see them."
     )
     drift_boosts: dict[str, Annotated[float, Field(ge=1, le=100)]] = Field(
-        default={"gate": 3.0},
-        description="Part (gate, encoder, rows, …) → what its learning rate is multiplied with when its loss has "
-        "drifted up; parts not named keep theirs …",
+        default={"gate": 3.0, "second_stage": 3.0},
+        description="Part (gate, encoder, rows, second_stage) → what its learning rate is multiplied with when its "
+        "loss has drifted up; parts not named keep theirs …",
     )
     drift_half_life_events: PositiveFloat = Field(
         default=2_000.0, description="… and what that is above 1 halves with every so many events."
@@ -72,6 +76,11 @@ class OptimiserSettings(TaskLearningSettings):
     drift_soften: Share = Field(
         default=0.1,
         description="Accumulators of rows are multiplied with this, once, when a loss has drifted up; 1 leaves them.",
+    )
+    drift_fade: Share = Field(
+        default=0.3,
+        description="Where lists have become worse at once, rules, item-kNN and the fast transitions counted so far "
+        "are multiplied with this, beside what is counted from then on; 1 leaves them.",
     )
     calm_factor: Share = Field(
         default=0.5, description="Learning rates sink towards this share of their value while no loss drifts up …"

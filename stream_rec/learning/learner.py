@@ -130,19 +130,20 @@ class Learner:
         look, self._looked = self._look(moments), None
         if moments.shown:
             known = self.ranker.look_at(moments.shown.rows_BK, moments, look)
-            self.trainer.learn_from_shown(moments.shown, known[1])
+            self.trainer.learn_from_shown(moments.shown, known[1], self.batch)
             if self.ordering:
                 self.ordering.learn(moments, moments.shown, known, self.batch)
         outcome = self.trainer.step(moments, look, self.batch)
         self.memory.update(moments)
         self.trainer.sampler.observe(moments.items[moments.counts])
         self.batch += 1
-        scalars = [outcome.loss, outcome.gradient_norm, outcome.sound, outcome.statistics_loss, outcome.residual_loss]
+        losses = [outcome.statistics_loss, outcome.residual_loss, outcome.list_loss]
+        scalars = [outcome.loss, outcome.gradient_norm, outcome.sound, *losses]
         figures = torch.cat([torch.stack(scalars), outcome.task_losses_T]).tolist()
-        loss, self.gradient_norm, sound, statistics_loss, residual_loss = figures[: len(scalars)]
+        loss, self.gradient_norm, sound, *of_parts = figures[: len(scalars)]
         if self.network.tasks:
             self.task_losses = dict(zip(self.network.tasks.names, figures[len(scalars) :], strict=True))
-        self.trainer.adapt(statistics_loss, residual_loss, int(moments.counts.sum()))
+        self.trainer.adapt(of_parts, int(moments.counts.sum()))
         if not sound:
             self.num_skipped += 1
             return math.nan

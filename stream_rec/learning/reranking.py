@@ -69,7 +69,7 @@ class Reranking:
         self._place_bias = PlaceBias(network.device)
         self._bias_optimiser = AdamW(self._place_bias, weight_decay=0.0)
 
-    def learn(self, exams: Exams, scores_BK: Tensor, batch: int) -> None:
+    def learn(self, exams: Exams, scores_BK: Tensor, batch: int, rate: float) -> None:
         """Learn from a batch; of the candidates from those that the stage's own ``scores_BK`` put first.
 
         Effects: 1. scales of features take it in; 2. a step on the batch; 3. a step on as many old exams; 4. the
@@ -81,13 +81,13 @@ class Reranking:
             is_real_BT = torch.isfinite(candidates.first_BK)
             self._network.standardise_candidates.observe(candidates.features_BKF, is_real_BT)
             self._network.standardise_moments.observe(candidates.moment_BX[:, None, :], is_real_BT.any(1, keepdim=True))
-        self._step(exams)
+        self._step(exams, rate)
         old = self._buffer.draw(exams.weight_B.shape[0], self._seed, batch)
         if old is not None:
-            self._step(old)
+            self._step(old, rate)
         self._buffer.add(exams)
 
-    def learn_from_shown(self, exams: Exams, places_BK: Tensor) -> None:
+    def learn_from_shown(self, exams: Exams, places_BK: Tensor, rate: float) -> None:
         """One step on lists as they were shown: what was not taken is what the item that was taken is told from.
 
         What stands first is taken more, whatever it is. Debiased, a bias of the place is added while learning and
@@ -95,21 +95,20 @@ class Reranking:
         """
         scores_BK = self._network.rescore(exams.candidates)
         if self._learning.impressions != "debiased":
-            self._move(listwise_loss(scores_BK, exams.is_target_BK, exams.weight_B))
+            self._move(listwise_loss(scores_BK, exams.is_target_BK, exams.weight_B), rate)
             return
         loss = listwise_loss(scores_BK + self._place_bias(places_BK), exams.is_target_BK, exams.weight_B)
         (gradient_P,) = torch.autograd.grad(loss, self._bias_optimiser.parameters, retain_graph=True)
         sound = torch.isfinite(gradient_P.norm()) & torch.isfinite(loss)
-        self._move(loss)
+        self._move(loss, rate)
         self._bias_optimiser.step(gradient_P, sound, rate=PLACE_RATE)
 
-    def _step(self, exams: Exams) -> None:
+    def _step(self, exams: Exams, rate: float) -> None:
         scores_BK = self._network.rescore(exams.candidates)
-        self._move(listwise_loss(scores_BK, exams.is_target_BK, exams.weight_B))
+        self._move(listwise_loss(scores_BK, exams.is_target_BK, exams.weight_B), rate)
 
-    def _move(self, loss: Tensor) -> None:
-        learning = self._learning
-        self._optimiser.descend(loss, rate=learning.second_stage_rate, clip_norm=learning.clip_norm)
+    def _move(self, loss: Tensor, rate: float) -> None:
+        self._optimiser.descend(loss, rate=rate, clip_norm=self._learning.clip_norm)
 
     def state(self) -> dict[str, Any]:
         """Parameters, moments, scales and old exams."""

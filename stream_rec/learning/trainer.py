@@ -7,6 +7,7 @@ moment, S = statistics.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stream_rec.config import Settings
-from stream_rec.learning.adaptation import RateAdaptation
+from stream_rec.learning.adaptation import LISTS, RateAdaptation
 from stream_rec.learning.columns import Columns, choose_columns, distinct
 from stream_rec.learning.loss_scaling import LossScaler, check_precision, reduced
 from stream_rec.learning.negatives import NegativeSampler
-from stream_rec.learning.objectives import mixture_loss, softmax_loss
+from stream_rec.learning.objectives import mixture_loss, softmax_loss, weighted_mean
 from stream_rec.learning.optimisers import make_dense_optimiser, make_row_optimiser
 from stream_rec.learning.replay import Exams
 from stream_rec.learning.reranking import Reranking, listwise_loss
@@ -40,7 +41,7 @@ NUM_PROBES = 64  # events of a batch on which the blend's weights are compared
 NUM_EXTRA = 4  # further positions per moment for encoders that learn from more than the newest event
 NUM_RIVALS = 32  # best candidates that an encoder that weighs single ones learns from
 EXTRA_WEIGHT = 0.5  # of their loss
-PARTS = ("gate", "encoder", "rows")  # each with a learning rate of its own
+PARTS = ("gate", "encoder", "rows", LISTS)  # each with a learning rate of its own
 
 
 @dataclass
@@ -52,6 +53,7 @@ class StepOutcome:
     sound: Tensor
     statistics_loss: Tensor  # the gate's part of the loss; NaN where it had nothing to learn from
     residual_loss: Tensor  # the encoder's and the rows' part, likewise
+    list_loss: Tensor  # 1 - NDCG@10 of the lists as they stood before the step, likewise
     task_losses_T: Tensor  # relative to always saying the average; NaN likewise. No part of ``loss``
 
 
@@ -90,18 +92,23 @@ class Trainer:
             "encoder": self._learning.dense_rate * warm * factors["encoder"],
             "gate": self._learning.gate_rate * factors["gate"],
             "rows": self._learning.row_rate * factors["rows"],
+            LISTS: self._learning.second_stage_rate * factors[LISTS],
         }
         # The heads stand on the encoder, so they follow its drift.
         return rates | {"tasks": self._learning.task_rate * factors["encoder"]} if self._tasks else rates
 
-    def adapt(self, statistics_loss: float, residual_loss: float, num_events: int) -> None:
-        """Take in what a step's outcome says, once it has been read back; the next step's rates follow from it.
+    def adapt(self, losses: Sequence[float], num_events: int) -> None:
+        """Take in a step's losses (statistics', residual, lists'), once read back; the next step's rates follow.
 
         ``num_events`` of the batch were learnt from. Rows whose loss has drifted up may move again: their
-        accumulators are softened.
+        accumulators are softened. Where the lists have become worse at once, what went with what counts for less.
         """
-        losses = {"gate": statistics_loss, "encoder": residual_loss, "rows": residual_loss}
-        if "rows" not in self._adaptation.update(losses, num_events).rose:
+        of_statistics, of_residual, of_lists = losses
+        by_part = {"gate": of_statistics, "encoder": of_residual, "rows": of_residual, LISTS: of_lists}
+        rose = self._adaptation.update(by_part, num_events).rose
+        if LISTS in rose:
+            self._memory.statistics.fade(self._learning.drift_fade, self._memory.num_item_rows)
+        if "rows" not in rose:
             return
         network, memory = self._network, self._memory
         for table, num_rows in (
@@ -121,7 +128,7 @@ class Trainer:
         left out and the outcome says so. Never waits for the device.
         """
         network, memory = self._network, self._memory
-        self._rerank(moments, look, batch)
+        list_loss = self._rerank(moments, look, batch)
         columns = choose_columns(
             moments,
             batch,
@@ -146,7 +153,7 @@ class Trainer:
         vectors_RD = item_vectors(own_in_RD, attributes[0], features_RA)
         outputs_CW = item_vectors(own_out_RW, attributes[1], features_RA)[columns.local_C]
 
-        inputs = network.inputs(moments, vectors_RD, columns.items_BN, users_BD)
+        inputs = network.inputs(moments, self._thinned(vectors_RD, batch), columns.items_BN, users_BD)
         with reduced(self._learning.precision, network.device):
             query_BD: Tensor = network.encoder(inputs)
         prior_BC = self._prior(look, columns)
@@ -168,7 +175,19 @@ class Trainer:
         gradients = self._scaler.unscale(scaled)
         norm, sound = self._apply(total.detach(), columns, gradients, user_rows_U, len(tables), len(moments), batch)
         self._scaler.update(sound)
-        return StepOutcome(loss.detach(), norm, sound, of_statistics, of_residual, task_losses_T)
+        return StepOutcome(loss.detach(), norm, sound, of_statistics, of_residual, list_loss, task_losses_T)
+
+    def _thinned(self, vectors_RD: Tensor, batch: int) -> Tensor:
+        """What is read of items while learning: without a share of their vectors' entries, the others as much larger.
+
+        Dropout (Srivastava et al., JMLR 2014). Lists are made with whole vectors.
+        """
+        kept = 1.0 - self._learning.dropout
+        if kept == 1.0:
+            return vectors_RD
+        generator = torch.Generator().manual_seed((self._seed << 31) + batch)
+        draws_RD = torch.rand(vectors_RD.shape, generator=generator, device="cpu")
+        return vectors_RD * (draws_RD < kept).to(vectors_RD.device, non_blocking=True) / kept
 
     def _loss(
         self, moments: Moments, look: Look, columns: Columns, prior_BC: Tensor, residual_BC: Tensor
@@ -205,13 +224,16 @@ class Trainer:
         out_BC = look.evidence.out_BI[:, columns.items]
         return probabilities_BC.clamp_min(FLOOR).log().masked_fill_(out_BC, float("-inf"))
 
-    def _rerank(self, moments: Moments, look: Look, batch: int) -> None:
-        """The parts are compared on what happened, then the second stage learns from it."""
+    def _rerank(self, moments: Moments, look: Look, batch: int) -> Tensor:
+        """The parts are compared on what happened, then the second stage learns from it. 1 - NDCG@10 of the lists."""
         is_target_BK = is_target(look, moments)
         weight_B, length_B = moments.target_weight_B, moments.history.lengths_B
         with torch.no_grad():
-            self._leader.observe(look.parts_BKP, is_target_BK, weight_B, length_B)
-        self._reranking.learn(Exams(look.candidates, is_target_BK, weight_B), look.parts_BKP[:, :, 0], batch)
+            gain_B = self._leader.observe(look.parts_BKP, is_target_BK, weight_B, length_B)
+            list_loss = known(1.0 - weighted_mean(gain_B, (weight_B > 0).float()), weight_B)
+        exams, rate = Exams(look.candidates, is_target_BK, weight_B), self.rates(batch)[LISTS]
+        self._reranking.learn(exams, look.parts_BKP[:, :, 0], batch, rate)
+        return list_loss
 
     def _interaction_loss(
         self, moments: Moments, look: Look, inputs: Inputs, query_BD: Tensor, vectors_BKD: Tensor
@@ -231,13 +253,14 @@ class Trainer:
         scores_BT = (first_BT.masked_fill(empty_BT, 0.0) + said_BT.float()).masked_fill(empty_BT, -torch.inf)
         return listwise_loss(scores_BT, is_target_BK.gather(1, kept_BT), moments.target_weight_B)
 
-    def learn_from_shown(self, shown: ShownLists, candidates: Candidates) -> None:
+    def learn_from_shown(self, shown: ShownLists, candidates: Candidates, batch: int) -> None:
         """The second stage learns from what was shown and not taken, if it is to; before the step, as of then."""
         if self._learning.impressions == "off":
             return
         column_K = torch.arange(shown.rows_BK.shape[1], device=shown.rows_BK.device)
         is_target_BK = (column_K == shown.taken_B[:, None]) & (shown.rows_BK > 0)
-        self._reranking.learn_from_shown(Exams(candidates, is_target_BK, shown.weight_B), shown.places_BK)
+        exams, rate = Exams(candidates, is_target_BK, shown.weight_B), self.rates(batch)[LISTS]
+        self._reranking.learn_from_shown(exams, shown.places_BK, rate)
 
     def _extra_loss(
         self, inputs: Inputs, columns: Columns, prior_BC: Tensor, outputs_CW: Tensor, batch: int

@@ -35,8 +35,11 @@ class Leader:
         where_BK1 = leader_B[:, None, None].expand(-1, parts_BKP.shape[1], 1)
         return parts_BKP.gather(2, where_BK1).squeeze(2)
 
-    def observe(self, parts_BKP: Tensor, is_target_BK: Tensor, weight_B: Tensor, length_B: Tensor) -> None:
-        """Compare the parts on what happened; weight 0 leaves a moment out. Ties count against a part."""
+    def observe(self, parts_BKP: Tensor, is_target_BK: Tensor, weight_B: Tensor, length_B: Tensor) -> Tensor:
+        """Compare the parts on what happened; weight 0 leaves a moment out. Ties count against a part.
+
+        Returns [B] NDCG@10 of the part that led until then, 0 for what is left out.
+        """
         target_BP = torch.where(is_target_BK[:, :, None], parts_BKP, 0.0).sum(1)
         ahead_BP = (~(parts_BKP < target_BP[:, None, :])).sum(1) - 1
         judged_B = (weight_B > 0) & is_target_BK.any(1)
@@ -44,8 +47,10 @@ class Leader:
         counts_BP = (ahead_BP < DEPTH) & judged_B[:, None]
         gain_BP = torch.where(counts_BP, torch.log2(ahead_BP.float() + 2.0).reciprocal(), 0.0)
         class_BL = (history_class(length_B)[:, None] == self._classes_L).float()
+        led_B = gain_BP.gather(1, self.ndcg_LP.argmax(1)[history_class(length_B)][:, None])[:, 0]
         self.ndcg_LP *= 2.0 ** (-weight_B.shape[0] / HALF_LIFE_EVENTS)
         self.ndcg_LP += class_BL.T @ gain_BP
+        return led_B
 
     def state(self) -> dict[str, Any]:
         """All of it."""

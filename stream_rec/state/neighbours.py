@@ -116,6 +116,11 @@ class Neighbours:
     def _flat(self) -> Tensor:
         return self.weights_WIM.view(self.weights_WIM.shape[0], -1)
 
+    def fade(self, share: float, num_rows: int, half_life: int = 0) -> None:
+        """What rows below ``num_rows`` have counted at one half-life weighs only ``share`` beside what comes."""
+        self.weights_WIM[half_life, :num_rows] *= share
+        self.mass_WI[half_life, :num_rows] *= share
+
     def forget_items(self, rows: list[int]) -> None:
         """Retired rows lose their neighbours and are nobody's neighbour. One pass over the table."""
         rows_R = torch.tensor(rows, dtype=torch.int64, device=self.mass_WI.device)
