@@ -194,8 +194,9 @@ class Statistics:
     # -- rows that come and go ---------------------------------------------------------------------------------
 
     def fade(self, share: float, num_items: int) -> None:
-        """The world has changed: what went with what weighs only ``share`` beside what comes; until then all is as
-        it was. Popularity and transitions have slow and fast half-lives to choose from: the slow ones are left alone.
+        """The world has changed: what went with what weighs only ``share`` beside what comes. Shares stay as they are.
+
+        Popularity and transitions have half-lives to choose from, so of these the slow ones are left alone.
         """
         for table in self._tables.values():
             table.fade(share, num_items)

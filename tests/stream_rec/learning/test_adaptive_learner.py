@@ -15,7 +15,8 @@ import torch
 from stream_rec.config import Settings
 from stream_rec.durability.snapshots import SnapshotStore
 from stream_rec.errors import SettingsError
-from stream_rec.learning import adaptation, trainer
+from stream_rec.learning import drift, trainer
+from stream_rec.learning.adaptation import LISTS
 from stream_rec.learning.learner import Learner
 from stream_rec.learning.loss_scaling import START
 from stream_rec.models.registry import ENCODERS
@@ -24,13 +25,13 @@ from tests.stream_rec.device_guards import OneDevice, no_waiting
 from tests.stream_rec.tiny_worlds import BATCH, attributes, batches, cycle, differing, learn, rich, small_settings
 
 NUM_CALM = 50 * BATCH
-PARTS = ("gate", "encoder", "rows")
-BASE = {"gate": 0.01, "encoder": 0.001, "rows": 0.05}
+PARTS = ("gate", "encoder", "rows", LISTS)
+BASE = {"gate": 0.01, "encoder": 0.001, "rows": 0.05, LISTS: 0.002}
 
 
 @pytest.fixture(autouse=True)
 def watched_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adaptation, "BLOCK_EVENTS", BATCH)
+    monkeypatch.setattr(drift, "BLOCK_EVENTS", BATCH)
 
 
 def settings(folder: Path | None = None, **learning: Any) -> Settings:
@@ -56,7 +57,7 @@ CALM, TURNED = (ring_that_turns(8 * BATCH)[part] for part in (slice(NUM_CALM), s
 def calm_state() -> Iterator[dict[str, Any]]:
     """What a learner is like after the calm; nothing has been raised or softened yet."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(adaptation, "BLOCK_EVENTS", BATCH)
+        patch.setattr(drift, "BLOCK_EVENTS", BATCH)
         learner = Learner(settings())
         learn(learner, CALM)
         assert learner.rates() == BASE
@@ -97,6 +98,20 @@ def test_a_drift_softens_the_rows_that_are_in_use(calm_state: dict[str, Any]) ->
         assert torch.equal(getattr(softened.network, table).accumulator_I[50:], start_I[50:])
 
 
+def test_what_went_with_what_counts_for_less_once_the_lists_are_worse(calm_state: dict[str, Any]) -> None:
+    faded, kept = (calm_learner(calm_state, drift_fade=share) for share in (0.25, 1.0))
+    for batch in batches(TURNED):
+        for learner in (faded, kept):
+            learn(learner, batch)
+        if faded.rates()[LISTS] > BASE[LISTS]:
+            break
+    for name, half_life, share in (("transitions", 0, 0.25), ("transitions", 1, 1.0), ("rules", 0, 0.25)):
+        ours, theirs = (getattr(learner.memory.statistics, name) for learner in (faded, kept))
+        assert theirs.weights_WIM[half_life].sum() > 0.0
+        assert torch.equal(ours.weights_WIM[half_life], share * theirs.weights_WIM[half_life])
+        assert torch.equal(ours.mass_WI[half_life], share * theirs.mass_WI[half_life])
+
+
 def test_law_5_resumed_around_a_drift_equals_uninterrupted(calm_state: dict[str, Any], tmp_path: Path) -> None:
     """Killed before the alarm, just after it, and while the rates come back: the same bits, through the disk."""
     whole = calm_learner(calm_state)
@@ -117,7 +132,7 @@ def test_law_5_resumed_around_a_drift_equals_uninterrupted(calm_state: dict[str,
 def test_switched_off_the_rates_stay_and_nothing_else_is_different(calm_state: dict[str, Any]) -> None:
     """As an adaptation that has no effect at all, bit for bit."""
     off = calm_learner(calm_state, adapt=False)
-    idle = calm_learner(calm_state, drift_boosts={}, drift_soften=1.0)
+    idle = calm_learner(calm_state, drift_boosts={}, drift_soften=1.0, drift_fade=1.0)
     watching = off.state()["trainer"]["adaptation"]
     for learner in (off, idle):
         learn(learner, TURNED)
@@ -132,7 +147,8 @@ def test_calm_lowers_the_rates_by_the_events_that_count() -> None:
     num_counted = sum(event.type != "impression" for event in rich(128))
     assert 0 < num_counted < 128
     factor = 0.5 + 0.5 * 2.0 ** (-num_counted / BATCH)
-    assert learner.rates() == pytest.approx({part: rate * factor for part, rate in BASE.items()})
+    slower = {part: rate * factor for part, rate in BASE.items() if part != LISTS}
+    assert learner.rates() == pytest.approx(slower | {LISTS: BASE[LISTS]})
 
 
 # -- the losses that it goes by ------------------------------------------------------------------------------------
@@ -162,6 +178,41 @@ def test_what_had_nothing_to_learn_from_has_no_loss() -> None:
     assert whole == 0.0
     assert math.isnan(statistics)
     assert math.isnan(residual)
+
+
+def test_the_loss_of_the_lists_is_what_they_miss(calm_state: dict[str, Any]) -> None:
+    learner = calm_learner(calm_state)
+    moments = learner.enter(TURNED[:BATCH])
+    lists = learner.rank_entered(moments)
+    counted = [n for n, weight in enumerate(moments.target_weight_B.tolist()) if weight > 0]
+    ranks = [(lists[n].index(TURNED[n].item_id) if TURNED[n].item_id in lists[n][:10] else None) for n in counted]
+    ndcg = sum(1.0 / math.log2(rank + 2.0) for rank in ranks if rank is not None) / len(counted)
+    outcome = learner.trainer.step(moments, learner.ranker.look(moments), learner.batch)
+    assert 0.0 < ndcg < 1.0
+    assert outcome.list_loss.item() == pytest.approx(1.0 - ndcg)
+    nothing = learner.enter([Event("u", "new", "impression", 0)])
+    assert math.isnan(learner.trainer.step(nothing, learner.ranker.look(nothing), 1).list_loss.item())
+
+
+# -- dropout -------------------------------------------------------------------------------------------------------
+
+
+def test_dropout_thins_what_is_learnt_from_and_no_list(calm_state: dict[str, Any]) -> None:
+    whole, thinned, again = (calm_learner(calm_state, dropout=share) for share in (0.0, 0.3, 0.3))
+    asked = [learner.enter(TURNED[:BATCH]) for learner in (whole, thinned, again)]
+    assert whole.rank_entered(asked[0]) == thinned.rank_entered(asked[1])
+    losses = [learner.learn(moments) for learner, moments in zip((whole, thinned, again), asked, strict=True)]
+    assert losses[0] != losses[1] == losses[2]
+    assert differing(thinned.state(), again.state()) == []
+
+
+def test_what_dropout_leaves_has_the_same_mean() -> None:
+    learner = Learner(settings(dropout=0.25))
+    ones_RD = torch.ones(500, 64, device="cpu")
+    left_RD = learner.trainer._thinned(ones_RD, 3)
+    assert left_RD.unique().tolist() == pytest.approx([0.0, 1.0 / 0.75])
+    assert left_RD.mean().item() == pytest.approx(1.0, abs=0.02)
+    assert not torch.equal(left_RD, learner.trainer._thinned(ones_RD, 4))
 
 
 # -- the algorithms that it moves by -------------------------------------------------------------------------------

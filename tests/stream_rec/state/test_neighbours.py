@@ -124,3 +124,14 @@ def test_retired_items_are_nobodys_neighbours_and_have_none() -> None:
     # The row belongs to another item now: what is stored of the old one must not come back with it.
     update(table, [(1, 2, 0.0, 1.0)])
     assert kept_of(table, 0.0, 0) == pytest.approx({(4, 3): 1.0, (1, 2): 1.0})
+
+
+def test_what_is_faded_keeps_its_shares_and_weighs_less_beside_what_comes() -> None:
+    table = table_of()
+    update(table, [(1, 2, 0.0, 3.0), (1, 3, 0.0, 1.0), (4, 2, 0.0, 1.0)])
+    before = [kept_of(table, 0.0, half_life) for half_life in (0, 1)]
+    table.fade(0.25, NUM_ITEMS + 1)
+    assert kept_of(table, 0.0, 0) == pytest.approx({pair: 0.25 * weight for pair, weight in before[0].items()})
+    assert kept_of(table, 0.0, 1) == before[1]
+    update(table, [(1, 3, 0.0, 1.0)])
+    assert kept_of(table, 0.0, 0)[1, 3] > kept_of(table, 0.0, 0)[1, 2]
