@@ -25,8 +25,8 @@ MOST_DEVIATION = 5.0 * PER_NOISE
 LEAST_STEP = 1.0  # in noises: a lower tide is nothing that learning could answer
 # Of the lists' loss a block is taken to be no further than MOST_DIP noises above its level, and DIP_SLACK of that are
 # forgiven: two blocks in a row that jump make an alarm, one does not, and neither does a level that wanders.
-MOST_DIP, DIP_SLACK, DIP_ALARM = 5.0, 1.5, 6.0
-LEVEL_BLOCKS = 8  # of a learner that goes on getting better the level must follow
+MOST_DIP, DIP_SLACK, DIP_ALARM = 5.0, 2.0, 5.0
+LEVEL_BLOCKS = 6  # of a learner that goes on getting better the level must follow
 REMEASURE_BLOCKS = 32  # level and noise that a window is seen in are those of so many blocks ago at most
 MAX_WINDOW_BLOCKS = 2_048  # what a snapshot holds of a calm stream; then the older half is forgotten
 
