@@ -102,7 +102,7 @@ def test_entering_a_batch_uploads_and_never_waits() -> None:
     assert learner.memory.items.num_evicted > 0
 
 
-def test_learning_reads_back_five_scalars_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_learning_reads_back_six_scalars_once(monkeypatch: pytest.MonkeyPatch) -> None:
     learner = make_learner("attention", 1_000, exclude_seen=True)
     learn(learner, rich(64))
     moments = learner.enter(rich(64))
@@ -115,7 +115,7 @@ def test_learning_reads_back_five_scalars_once(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(torch.Tensor, "tolist", counted)
     learner.learn(moments)
-    assert read == [(5,)]
+    assert read == [(6,)]
 
 
 # -- the guards themselves, shown what they are to find ------------------------------------------------------------

@@ -145,7 +145,7 @@ def test_law_8_a_whole_step_runs_on_the_configured_device() -> None:
             assert moments.shown
             known = learner.ranker.look_at(moments.shown.rows_BK, moments, look)
             assert learner.ordering.scores(moments, moments.shown, known).shape == (64, 6)
-            learner.trainer.learn_from_shown(moments.shown, known[1])
+            learner.trainer.learn_from_shown(moments.shown, known[1], learner.batch)
             learner.ordering.learn(moments, moments.shown, known, learner.batch)
             learner.batch += 1
 
@@ -160,6 +160,6 @@ def test_law_7_it_never_waits_for_the_device() -> None:
             assert moments.shown
             known = learner.ranker.look_at(moments.shown.rows_BK, moments, look)
             learner.ordering.scores(moments, moments.shown, known)
-            learner.trainer.learn_from_shown(moments.shown, known[1])
+            learner.trainer.learn_from_shown(moments.shown, known[1], learner.batch)
             learner.ordering.learn(moments, moments.shown, known, learner.batch)
         learner.batch += 1
