@@ -60,7 +60,9 @@ class OptimiserSettings(TaskLearningSettings):
         "overflow.",
     )
     adapt: bool = Field(
-        default=True, description="Raise a part's learning rate when its loss drifts up, lower it while it is calm."
+        default=True,
+        description="Raise a part's learning rate when its loss drifts up, lower it while it is calm; let old counts "
+        "weigh less where lists have become worse at once.",
     )
     drift_significance: Annotated[float, Field(gt=0, lt=0.01)] = Field(
         default=0.002, description="ADWIN's delta: lower takes surer signs of drift, and longer to see them."

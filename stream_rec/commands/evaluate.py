@@ -58,7 +58,9 @@ def main(
     missing = work.missing()
     if missing:
         more = f" and {len(missing) - SHOWN_MISSING} more" if len(missing) > SHOWN_MISSING else ""
-        console.print(f"Not run yet: {'; '.join(missing[:SHOWN_MISSING])}{more}.", style="yellow", highlight=False)
+        console.print(
+            f"Not run yet: {'; '.join(missing[:SHOWN_MISSING])}{more}.", style="yellow", highlight=False, markup=False
+        )
     return 0 if is_whole else INTERRUPTED
 
 

@@ -153,7 +153,9 @@ class Trainer:
         vectors_RD = item_vectors(own_in_RD, attributes[0], features_RA)
         outputs_CW = item_vectors(own_out_RW, attributes[1], features_RA)[columns.local_C]
 
-        inputs = network.inputs(moments, self._thinned(vectors_RD, batch), columns.items_BN, users_BD)
+        # Follows from the seed and the batch alone.
+        chance = torch.Generator().manual_seed((self._seed << 31) + batch)
+        inputs = network.inputs(moments, self._thinned(vectors_RD, chance), columns.items_BN, users_BD)
         with reduced(self._learning.precision, network.device):
             query_BD: Tensor = network.encoder(inputs)
         prior_BC = self._prior(look, columns)
@@ -161,7 +163,7 @@ class Trainer:
         loss, of_statistics, of_residual = self._loss(moments, look, columns, prior_BC, residual_BC)
         if look.vectors_BKD is not None:
             loss = loss + self._interaction_loss(moments, look, inputs, query_BD, look.vectors_BKD)
-        extra = self._extra_loss(inputs, columns, prior_BC, outputs_CW, batch)
+        extra = self._extra_loss(inputs, columns, prior_BC, outputs_CW, chance)
         if extra is not None:
             loss = loss + EXTRA_WEIGHT * extra
         total, task_losses_T = loss, loss.new_zeros(0)
@@ -177,7 +179,7 @@ class Trainer:
         self._scaler.update(sound)
         return StepOutcome(loss.detach(), norm, sound, of_statistics, of_residual, list_loss, task_losses_T)
 
-    def _thinned(self, vectors_RD: Tensor, batch: int) -> Tensor:
+    def _thinned(self, vectors_RD: Tensor, chance: torch.Generator) -> Tensor:
         """What is read of items while learning: without a share of their vectors' entries, the others as much larger.
 
         Dropout (Srivastava et al., JMLR 2014). Lists are made with whole vectors.
@@ -185,8 +187,7 @@ class Trainer:
         kept = 1.0 - self._learning.dropout
         if kept == 1.0:
             return vectors_RD
-        generator = torch.Generator().manual_seed((self._seed << 31) + batch)
-        draws_RD = torch.rand(vectors_RD.shape, generator=generator, device="cpu")
+        draws_RD = torch.rand(vectors_RD.shape, generator=chance, device="cpu")
         return vectors_RD * (draws_RD < kept).to(vectors_RD.device, non_blocking=True) / kept
 
     def _loss(
@@ -263,13 +264,12 @@ class Trainer:
         self._reranking.learn_from_shown(exams, shown.places_BK, rate)
 
     def _extra_loss(
-        self, inputs: Inputs, columns: Columns, prior_BC: Tensor, outputs_CW: Tensor, batch: int
+        self, inputs: Inputs, columns: Columns, prior_BC: Tensor, outputs_CW: Tensor, chance: torch.Generator
     ) -> Tensor | None:
         """Loss of the encoder's further positions. What the statistics said at those times is gone: their mean over
         the batch stands for it, so that here, too, popularity is none of the encoder's business.
         """
-        generator = torch.Generator().manual_seed((self._seed << 31) + batch)
-        draws_BX = torch.rand(len(inputs.lengths_B), NUM_EXTRA, generator=generator, device="cpu")
+        draws_BX = torch.rand(len(inputs.lengths_B), NUM_EXTRA, generator=chance, device="cpu")
         draws_BX = draws_BX.to(self._network.device, non_blocking=True)
         with reduced(self._learning.precision, self._network.device):
             extra = self._network.encoder.extra_targets(inputs, draws_BX)

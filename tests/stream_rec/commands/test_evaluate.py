@@ -194,7 +194,9 @@ def test_views_can_be_made_of_what_is_there_without_running(
     assert study([str(log)], ["popularity", "model"], "--report-only") == first
     assert ran == []
     assert "Not run yet: shop · model · seed 1." in capsys.readouterr().err
-    assert main(arguments(tmp_path / "empty", [str(log)], ["model"], "--report-only")) == 0
+    empty = arguments(tmp_path / "empty", [str(log)], ["model[model.encoder=gru]"], "--report-only")
+    assert main(empty) == 0
+    assert "Not run yet: shop · model[encoder=gru] · seed 1." in capsys.readouterr().err
     assert not (tmp_path / "empty").exists()
 
 
